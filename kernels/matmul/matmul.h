@@ -1,0 +1,50 @@
+// Matrix products on row-major 2-d operands: C[M,N] = alpha * op(A) * op(B) + beta * C.
+// f32: fp32 throughout. bf16 operands: fp32 accumulation, C in bf16 or f32. f64: reference. f32 and bf16 operands never mix.
+// CPU: oneDNN behind this header only (matmul_onednn.cpp); on machines without bf16 products bf16 operands are expanded to
+// fp32 in blocks. Bits do not depend on threads: products with a transposed first operand are cut along K in pieces of 1024.
+#pragma once
+#include <memory>
+
+#include "kernels/common/dispatch.h"
+
+namespace moba::kernels {
+
+struct MatmulArgs {
+  Stream stream;
+  int64_t m = 0, n = 0, k = 0;
+  DType dtype = DType::f32;      // of A and B: f32, bf16, f64
+  DType out_dtype = DType::f32;  // of C: dtype, or f32 for bf16 operands
+  bool transpose_a = false;      // A stored [K, M]
+  bool transpose_b = false;      // B stored [N, K]  (a Linear's weight [out, in])
+  int64_t lda = 0, ldb = 0, ldc = 0;  // elements between stored rows; 0 = packed
+  float alpha = 1, beta = 0;     // beta 0: C is not read
+  const void* a = nullptr;
+  const void* b = nullptr;
+  void* c = nullptr;
+};
+
+void matmul(const MatmulArgs& args);
+void matmul_reference(const MatmulArgs& args);
+
+// A weight packed once per optimizer step into the layout the product wants, for y = x W^T and dx = dy W.
+// W: [out, in] row-major f32 or bf16. Holds its own copies; no view of W is kept.
+class PackedWeight {
+ public:
+  PackedWeight();
+  ~PackedWeight();
+  PackedWeight(PackedWeight&&) noexcept;
+  PackedWeight& operator=(PackedWeight&&) noexcept;
+  void pack(const void* w, int64_t out, int64_t in, DType dtype);
+  bool empty() const;
+  int64_t bytes() const;
+  // y [rows, out] = x [rows, in] W^T;  out_dtype as in MatmulArgs
+  void forward(const void* x, void* y, int64_t rows, DType out_dtype) const;
+  // dx [rows, in] = dy [rows, out] W (+ dx when accumulate)
+  void backward_input(const void* dy, void* dx, int64_t rows, DType out_dtype, bool accumulate) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace moba::kernels

@@ -1,0 +1,1 @@
+// Keeps the folder a library while it has no other source.

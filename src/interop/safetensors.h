@@ -1,0 +1,39 @@
+// safetensors files: 8-byte little-endian header length, JSON header, tensors back to back. Reading maps the file and checks
+// every offset; writing streams tensor by tensor to a temporary name, fsyncs and renames.
+#pragma once
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "src/autograd/tensor.h"
+
+namespace moba {
+
+struct TensorEntry {
+  DType dtype = DType::f32;  // F32, BF16, F64, I32, I64, U8 ... (F16 is converted on read to f32)
+  Shape shape;
+};
+
+class SafetensorsReader {
+ public:
+  explicit SafetensorsReader(const std::string& path);  // Error(corrupt_input) with the reason
+  ~SafetensorsReader();
+  const std::map<std::string, TensorEntry>& entries() const;
+  const std::map<std::string, std::string>& metadata() const;
+  void read(const std::string& name, const Tensor& into) const;  // converts float dtypes; shapes must match
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+struct TensorToWrite {
+  std::string name;
+  Tensor value;
+  DType as = DType::f32;     // converted on the way out, piece by piece
+};
+void write_safetensors(const std::string& path, const std::vector<TensorToWrite>& tensors, const std::map<std::string, std::string>& metadata);
+
+}  // namespace moba
