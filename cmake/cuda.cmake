@@ -13,5 +13,3 @@ list(FILTER cuda_sources EXCLUDE REGEX "_no_cuda\\.cpp$")
 target_sources(moba_kernels PRIVATE ${cuda_sources})
 target_link_libraries(moba_kernels PUBLIC CUDA::cudart_static ${CMAKE_DL_LIBS})
 target_include_directories(moba_kernels PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
-# nvcc's front end rejects fmt 9's compile-time check of format strings; g++ has checked the same headers.
-target_compile_definitions(moba_kernels PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:FMT_CONSTEVAL=>)

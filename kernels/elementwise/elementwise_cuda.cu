@@ -49,7 +49,7 @@ void with_type(const char* op, DType dtype, F&& f) {
     case DType::f32: return f(static_cast<float*>(nullptr));
     case DType::bf16: return f(static_cast<bf16*>(nullptr));
     case DType::f64: return f(static_cast<double*>(nullptr));
-    default: throw Error(fmt::format("{}: dtype {} is not a float type", op, dtype_name(dtype)));
+    default: throw_float_type_wanted(op, dtype);
   }
 }
 

@@ -1,14 +1,17 @@
 // The one way to start a CUDA kernel: takes the stream, computes nothing, checks the launch.
+// fmt stays out of files compiled by nvcc (its front end rejects fmt 9's compile-time checks), so errors are thrown in errors_cuda.cpp.
 #pragma once
 #include <cuda_runtime.h>
 
-#include "kernels/common/check.h"
 #include "kernels/common/dispatch.h"
 
 namespace moba::kernels::cuda {
 
+[[noreturn]] void throw_cuda_error(const char* what, cudaError_t status);
+[[noreturn]] void throw_float_type_wanted(const char* op, DType dtype);
+
 inline void check(cudaError_t status, const char* what) {
-  if (status != cudaSuccess) throw Error(fmt::format("CUDA: {} failed: {} ({})", what, cudaGetErrorString(status), static_cast<int>(status)), ExitCode::io);
+  if (status != cudaSuccess) throw_cuda_error(what, status);
 }
 
 template <class... Parameters, class... Arguments>
