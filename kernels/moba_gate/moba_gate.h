@@ -42,6 +42,7 @@ void moba_gate_reference(const MobaGateArgs& args);
 
 // centroids: [moba_centroid_rows, Hk, D] fp32, blocks of sequence 0 first. Exposed for tests, statistics and decode caches.
 void moba_centroids(const MobaGateArgs& args, float* centroids);
+void moba_centroids_reference(const MobaGateArgs& args, float* centroids);
 
 const char* gate_name(Gate gate);
 const char* select_name(Select select);
