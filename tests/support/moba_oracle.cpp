@@ -229,8 +229,9 @@ OracleAttention plain_bf16_attention(const MobaCase& c, const MobaInputs& in, co
 
 Tolerance tolerance_for(DType dtype, const MobaCase& c, const MobaInputs& in, const OracleSelection& selection,
                         const OracleAttention& want) {
-  if (dtype == DType::f64) return {1e-12, 1e-11, 1e-11, 1e-11};
-  const double rounding = 4 * std::numeric_limits<float>::epsilon() * want.largest_score;
+  const double epsilon = dtype == DType::f64 ? std::numeric_limits<double>::epsilon() : std::numeric_limits<float>::epsilon();
+  const double rounding = 4 * epsilon * want.largest_score;
+  if (dtype == DType::f64) return {1e-12 + rounding, 1e-11 + 4 * rounding, 1e-11 + 4 * rounding, 1e-11 + 4 * rounding};
   if (dtype == DType::f32) {
     const double gradient = std::max(1e-4, 4 * rounding);
     return {std::max(1e-5, rounding), gradient, gradient, gradient};
