@@ -27,6 +27,8 @@ class Storage {
  public:
   static std::shared_ptr<Storage> allocate(size_t bytes, Device device);
   ~Storage();
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
@@ -36,7 +38,7 @@ class Storage {
  private:
   Storage() = default;
   void* data_ = nullptr;
-  size_t bytes_ = 0;
+  size_t bytes_ = 0, block_bytes_ = 0;  // asked for; size of the allocator's block
   Device device_;
 };
 
@@ -54,7 +56,8 @@ class Tensor {
   static Tensor empty(Shape shape, DType dtype, Device device = {});
   static Tensor zeros(Shape shape, DType dtype, Device device = {});
   static Tensor full(Shape shape, double value, DType dtype, Device device = {});
-  template <class T> static Tensor from(const std::vector<T>& values, Shape shape);  // CPU, dtype of T
+  template <class T>
+  static Tensor from(const std::vector<T>& values, Shape shape);  // CPU, dtype of T
 
   bool defined() const { return storage_ != nullptr; }
   const Shape& shape() const { return shape_; }
@@ -68,20 +71,22 @@ class Tensor {
   kernels::Stream stream() const;  // the current stream of its device
 
   void* raw() const { return static_cast<char*>(storage_->data()) + offset_bytes_; }
-  template <class T> T* data() const {
+  template <class T>
+  T* data() const {
     MOBA_ASSERT(DTypeOf<T>::value == dtype_);
     return static_cast<T*>(raw());
   }
 
-  Tensor reshape(Shape shape) const;                  // one dimension may be -1; a view
-  Tensor rows(int64_t begin, int64_t end) const;      // [begin, end) of dimension 0; a view
+  Tensor reshape(Shape shape) const;              // one dimension may be -1; a view
+  Tensor rows(int64_t begin, int64_t end) const;  // [begin, end) of dimension 0; a view
   Tensor clone() const;
-  Tensor to(DType dtype) const;                       // same tensor if already so
+  Tensor to(DType dtype) const;  // same tensor if already so
   Tensor to(Device device) const;
-  void copy_from(const Tensor& source) const;         // same number of elements; converts dtype, copies across devices
+  void copy_from(const Tensor& source) const;  // same number of elements; converts dtype, copies across devices
   void fill(double value) const;
-  double item(int64_t i = 0) const;                   // element i as double (any device)
-  template <class T> std::vector<T> to_vector() const;  // CPU copy; T must match dtype
+  double item(int64_t i = 0) const;  // element i as double (any device)
+  template <class T>
+  std::vector<T> to_vector() const;  // CPU copy; T must match dtype
 
  private:
   std::shared_ptr<Storage> storage_;
