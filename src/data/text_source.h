@@ -1,0 +1,45 @@
+// Documents out of files, folders and JSON lines, one after another in a fixed order (folders recursively by path).
+#pragma once
+#include <cstdint>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace moba {
+
+struct RawDocument {
+  std::string origin;  // "file" or "file:line", for errors
+  std::string text;    // the document, or the JSON line
+  bool json = false;
+};
+
+class TextSource {
+ public:
+  // *.jsonl is read line by line, any other file is one document. join_folders: all files lying directly in one folder make one
+  // document, in order of their names, each below a line "==> path <==". Compressed and binary containers are refused.
+  TextSource(const std::vector<std::string>& inputs, bool join_folders);
+  std::optional<RawDocument> next();
+  int64_t total_bytes() const { return total_bytes_; }
+  int64_t bytes_read() const { return bytes_read_; }
+
+ private:
+  struct Group {  // one document, or one file of JSON lines
+    std::vector<std::string> files;
+    std::string root;  // for the headers of joined files
+    bool joined = false;
+  };
+  std::optional<RawDocument> next_line();
+
+  std::vector<Group> groups_;
+  size_t next_group_ = 0;
+  std::ifstream lines_;
+  std::string lines_path_;
+  int64_t line_ = 0;
+  int64_t total_bytes_ = 0, bytes_read_ = 0;
+};
+
+// The "text" field of a JSON line; Error says what is wrong with the line.
+std::string parse_text_line(const std::string& json_line);
+
+}  // namespace moba

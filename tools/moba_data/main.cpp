@@ -1,0 +1,105 @@
+// moba-data: tokenizers and token datasets from text.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+
+#include "kernels/common/check.h"
+#include "kernels/common/threads.h"
+#include "src/data/dataset_stats.h"
+#include "src/data/prepare.h"
+#include "src/data/token_dataset.h"
+#include "tools/moba_data/progress.h"
+
+namespace moba {
+namespace {
+
+struct Options {
+  std::string tokenizer, pattern, dataset;
+  PrepareConfig prepare;
+};
+
+void run_prepare(const Options& o) {
+  const auto tokenizer = load_tokenizer(o.tokenizer, o.pattern);
+  PrepareResult r;
+  {
+    ProgressBar bar("tokenising");
+    r = prepare_dataset(*tokenizer, o.prepare, [&](int64_t done, int64_t total) { bar.update(done, total); });
+  }
+  fmt::print("{}: {} documents, {} tokens ({} counted), {} bytes of text, {:.3f} bytes per token\n", o.prepare.output, r.documents,
+             r.tokens, r.counted, r.text_bytes, static_cast<double>(r.text_bytes) / static_cast<double>(r.tokens));
+  if (r.empty > 0) fmt::print("{} empty documents left out\n", r.empty);
+}
+
+void run_verify(const Options& o) {
+  const TokenDataset data(o.dataset);
+  data.verify();
+  fmt::print("{}: whole; {} documents, {} tokens, content hash {:016x}\n", o.dataset, data.info().documents, data.info().tokens,
+             data.info().content_hash);
+}
+
+void run_stats(const Options& o) {
+  const TokenDataset data(o.dataset);
+  const DatasetInfo& info = data.info();
+  const DatasetStats stats = dataset_stats(data);
+  const double tokens = static_cast<double>(info.tokens);
+  fmt::print("documents        {}\ntokens           {}\n", info.documents, info.tokens);
+  fmt::print("vocabulary       {} ({}-bit tokens), end token {}, begin token {}\n", info.vocab_size, info.wide ? 32 : 16, info.eos_token_id,
+             info.bos_token_id < 0 ? "none" : std::to_string(info.bos_token_id));
+  fmt::print("tokenizer        sha256 {}\n", info.tokenizer_sha256);
+  fmt::print("content hash     {:016x}\n", info.content_hash);
+  fmt::print("text bytes       {}\nbytes per token  {:.3f}\n", stats.text_bytes, static_cast<double>(stats.text_bytes) / tokens);
+  fmt::print("counted targets  {} ({:.1f} %){}\n", stats.counted, 100 * static_cast<double>(stats.counted) / tokens,
+             info.has_loss_mask ? "" : ", no loss mask");
+  fmt::print("document length  shortest {}, median {}, longest {}\n\n", stats.shortest, stats.median, stats.longest);
+  fmt::print("{:>12} {:>12} {:>12} {:>14}\n", "length from", "to", "documents", "tokens");
+  for (const auto& bin : stats.histogram) {
+    fmt::print("{:>12} {:>12} {:>12} {:>14}\n", bin.below / 2, bin.below - 1, bin.documents, bin.tokens);
+  }
+}
+
+int run(int argc, char** argv) {
+  Options o;
+  CLI::App app{"Tokenizers and token datasets from text", "moba-data"};
+  app.require_subcommand(1);
+  app.add_option_function<int>(
+      "--threads", [](int n) { set_num_threads(n); }, "Compute threads (default: all cores)");
+
+  auto* prepare = app.add_subcommand("prepare", "Tokenise text into an HDF5 token dataset");
+  prepare->add_option("--tokenizer", o.tokenizer, "byte, a tokenizer.json, or a .tiktoken rank file")->required();
+  prepare->add_option("--pattern", o.pattern, "Pre-tokenizer of a .tiktoken file: gpt2, cl100k, o200k or llama3");
+  prepare->add_option("--input", o.prepare.inputs, "Text files, .jsonl files with a \"text\" field, folders of them")->required();
+  prepare->add_option("--output", o.prepare.output, "Dataset to write, X.h5")->required();
+  prepare->add_flag("--sft", o.prepare.sft, "Inputs are .jsonl chats: {\"messages\": [...]} or {\"prompt\", \"response\"}");
+  prepare->add_flag("--join-folders", o.prepare.join_folders, "Files of a folder make one document, each below a line with its path");
+  prepare->callback([&] { run_prepare(o); });
+
+  auto* verify = app.add_subcommand("verify", "Check every byte of a dataset against its checksums");
+  verify->add_option("dataset", o.dataset, "X.h5")->required();
+  verify->callback([&] { run_verify(o); });
+
+  auto* stats = app.add_subcommand("stats", "Documents, tokens, lengths, bytes per token");
+  stats->add_option("dataset", o.dataset, "X.h5")->required();
+  stats->callback([&] { run_stats(o); });
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::usage);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace moba
+
+int main(int argc, char** argv) {
+  try {
+    return moba::run(argc, argv);
+  } catch (const moba::Error& error) {
+    fmt::print(stderr, "moba-data: {}\n", error.what());
+    return static_cast<int>(error.code());
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "moba-data: {}\n", error.what());
+    return static_cast<int>(moba::ExitCode::io);
+  }
+}
