@@ -9,16 +9,16 @@ namespace moba::kernels {
 
 struct AdamwArgs {
   Stream stream;
-  DType dtype = DType::f32;   // w, m, v, g: f32 (f64 for checks)
+  DType dtype = DType::f32;  // w, m, v, g: f32 (f64 for checks)
   int64_t n = 0;
-  void* weight = nullptr;     // fp32 master
+  void* weight = nullptr;  // fp32 master
   const void* grad = nullptr;
   void* m = nullptr;
   void* v = nullptr;
-  bf16* copy = nullptr;       // bf16 compute copy or null
+  bf16* copy = nullptr;  // bf16 compute copy or null
   double lr = 0, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0;
-  int64_t step = 1;           // t, 1-based
-  double grad_scale = 1;      // clipping factor
+  int64_t step = 1;       // t, 1-based
+  double grad_scale = 1;  // clipping factor
 };
 
 void adamw(const AdamwArgs& args);

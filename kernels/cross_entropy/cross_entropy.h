@@ -9,14 +9,14 @@ namespace moba::kernels {
 
 struct CrossEntropyArgs {
   Stream stream;
-  DType dtype = DType::f32;            // logits: f32 or f64 (matmul writes f32 for bf16 operands)
-  DType grad_dtype = DType::f32;       // dlogits: f32, bf16, f64
+  DType dtype = DType::f32;       // logits: f32 or f64 (matmul writes f32 for bf16 operands)
+  DType grad_dtype = DType::f32;  // dlogits: f32, bf16, f64
   int64_t rows = 0, vocab = 0;
-  const void* logits = nullptr;        // [rows, V]
-  const int32_t* targets = nullptr;    // [rows]; -1 = not counted; >= V: Error
-  double scale = 1;                    // d(total)/d(loss_t), usually 1 / counted targets of the global batch
-  double* losses = nullptr;            // [rows] nats, 0 where not counted; or null
-  void* dlogits = nullptr;             // [rows, V]; may alias logits when dtypes match; or null
+  const void* logits = nullptr;      // [rows, V]
+  const int32_t* targets = nullptr;  // [rows]; -1 = not counted; >= V: Error
+  double scale = 1;                  // d(total)/d(loss_t), usually 1 / counted targets of the global batch
+  double* losses = nullptr;          // [rows] nats, 0 where not counted; or null
+  void* dlogits = nullptr;           // [rows, V]; may alias logits when dtypes match; or null
 };
 
 void cross_entropy(const CrossEntropyArgs& args);

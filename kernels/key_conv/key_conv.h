@@ -7,20 +7,20 @@ namespace moba::kernels {
 
 struct KeyConvArgs {
   Stream stream;
-  DType dtype = DType::f32;             // f32, bf16, f64
+  DType dtype = DType::f32;                                // f32, bf16, f64
   int64_t batch = 0, tokens = 0, channels = 0, width = 0;  // B, T, Hk*D, W in {3, 5} (any 1..8 accepted)
-  const int32_t* cu_seqlens = nullptr;  // [B+1]
-  const void* k = nullptr;              // [T, channels]
-  const void* weight = nullptr;         // [channels, W] dtype
-  const void* history = nullptr;        // [B, W-1, channels] tokens before each sequence's first (decode), oldest first; or null = zeros
-  void* out = nullptr;                  // [T, channels]
+  const int32_t* cu_seqlens = nullptr;                     // [B+1]
+  const void* k = nullptr;                                 // [T, channels]
+  const void* weight = nullptr;                            // [channels, W] dtype
+  const void* history = nullptr;  // [B, W-1, channels] tokens before each sequence's first (decode), oldest first; or null = zeros
+  void* out = nullptr;            // [T, channels]
 };
 
 struct KeyConvGradArgs {
-  KeyConvArgs forward;                  // history must be null
-  const void* dout = nullptr;           // [T, channels]
-  void* dk = nullptr;                   // [T, channels]
-  void* dweight = nullptr;              // [channels, W] f32 (f64 for f64), accumulated into
+  KeyConvArgs forward;         // history must be null
+  const void* dout = nullptr;  // [T, channels]
+  void* dk = nullptr;          // [T, channels]
+  void* dweight = nullptr;     // [channels, W] f32 (f64 for f64), accumulated into
 };
 
 void key_conv_forward(const KeyConvArgs& args);

@@ -9,7 +9,7 @@ namespace moba::kernels {
 
 struct RmsNormArgs {
   Stream stream;
-  DType dtype = DType::f32;        // x, y, residual: f32, bf16, f64; w has the same dtype
+  DType dtype = DType::f32;  // x, y, residual: f32, bf16, f64; w has the same dtype
   int64_t rows = 0, cols = 0;
   double eps = 1e-5;
   const void* x = nullptr;         // [rows, cols]
@@ -24,13 +24,13 @@ struct RmsNormGradArgs {
   Stream stream;
   DType dtype = DType::f32;
   int64_t rows = 0, cols = 0;
-  const void* x = nullptr;         // what was normalised
+  const void* x = nullptr;  // what was normalised
   const void* weight = nullptr;
   const void* rstd = nullptr;
   const void* dy = nullptr;
-  const void* dsum = nullptr;      // gradient arriving at sum_out, added to dx; or null
-  void* dx = nullptr;              // [rows, cols]
-  void* dweight = nullptr;         // [cols] f32 (f64 for f64), accumulated into
+  const void* dsum = nullptr;  // gradient arriving at sum_out, added to dx; or null
+  void* dx = nullptr;          // [rows, cols]
+  void* dweight = nullptr;     // [cols] f32 (f64 for f64), accumulated into
 };
 
 void rms_norm_forward(const RmsNormArgs& args);

@@ -12,10 +12,10 @@ enum class RopeType : uint8_t { none, linear, llama3 };
 
 struct RopeScaling {
   RopeType type = RopeType::none;
-  double factor = 1;                  // linear, llama3
-  double low_freq_factor = 1, high_freq_factor = 4;      // llama3
-  int64_t original_max_position_embeddings = 8192;       // llama3
-  double position_interpolation = 1;  // positions are divided by this first
+  double factor = 1;                                 // linear, llama3
+  double low_freq_factor = 1, high_freq_factor = 4;  // llama3
+  int64_t original_max_position_embeddings = 8192;   // llama3
+  double position_interpolation = 1;                 // positions are divided by this first
 };
 
 // [D/2] fp64 inverse frequencies with the scaling applied (position interpolation included).
@@ -23,7 +23,7 @@ std::vector<double> rope_inv_freq(int64_t head_dim, double theta, const RopeScal
 
 struct RopeArgs {
   Stream stream;
-  DType dtype = DType::f32;            // f32, bf16, f64
+  DType dtype = DType::f32;  // f32, bf16, f64
   int64_t tokens = 0, heads = 0, head_dim = 0;
   const void* x = nullptr;             // [T, heads, D]
   void* y = nullptr;                   // [T, heads, D]; may equal x
@@ -32,7 +32,7 @@ struct RopeArgs {
   bool inverse = false;                // backward
 };
 
-void rope(const RopeArgs& args);       // angles in fp64, cos/sin rounded to fp32 (f64 for f64)
+void rope(const RopeArgs& args);  // angles in fp64, cos/sin rounded to fp32 (f64 for f64)
 void rope_reference(const RopeArgs& args);
 
 }  // namespace moba::kernels

@@ -8,7 +8,8 @@ namespace moba::kernels {
 // gate, up, y: [n] of dtype (f32, bf16, f64)
 void swiglu_forward(const Stream& stream, DType dtype, int64_t n, const void* gate, const void* up, void* y);
 // dgate, dup may alias dy or each other's inputs only element for element (in place is allowed)
-void swiglu_backward(const Stream& stream, DType dtype, int64_t n, const void* gate, const void* up, const void* dy, void* dgate, void* dup);
+void swiglu_backward(const Stream& stream, DType dtype, int64_t n, const void* gate, const void* up, const void* dy, void* dgate,
+                     void* dup);
 void swiglu_forward_reference(DType dtype, int64_t n, const void* gate, const void* up, void* y);
 void swiglu_backward_reference(DType dtype, int64_t n, const void* gate, const void* up, const void* dy, void* dgate, void* dup);
 

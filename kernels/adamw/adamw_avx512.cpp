@@ -1,0 +1,2 @@
+#define MOBA_ISA avx512
+#include "kernels/adamw/adamw_loops.h"

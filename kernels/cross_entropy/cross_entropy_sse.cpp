@@ -1,0 +1,2 @@
+#define MOBA_ISA sse
+#include "kernels/cross_entropy/cross_entropy_loops.h"

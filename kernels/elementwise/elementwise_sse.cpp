@@ -1,0 +1,2 @@
+#define MOBA_ISA sse
+#include "kernels/elementwise/elementwise_loops.h"

@@ -1,0 +1,2 @@
+#define MOBA_ISA sse
+#include "kernels/key_conv/key_conv_loops.h"

@@ -1,0 +1,55 @@
+#include "kernels/matmul/matmul.h"
+
+#include "kernels/common/check.h"
+#include "kernels/common/pick_isa.h"
+#include "kernels/matmul/matmul_cuda.h"
+#include "kernels/matmul/matmul_tiles.h"
+
+namespace moba::kernels {
+namespace {
+
+void check_stride(const char* name, int64_t ld, int64_t cols) {
+  MOBA_CHECK(ld == 0 || ld >= cols, "matmul: {} must be 0 (packed) or at least the row length {}, got {}", name, cols, ld);
+}
+
+void validate(const MatmulArgs& p) {
+  const bool known = p.dtype == DType::f32 || p.dtype == DType::bf16 || p.dtype == DType::f64;
+  MOBA_CHECK(known, "matmul: dtype {} is not supported; use f32, bf16 or f64", dtype_name(p.dtype));
+  MOBA_CHECK(p.out_dtype == p.dtype || (p.dtype == DType::bf16 && p.out_dtype == DType::f32), "matmul: {} operands cannot give {}; use {}",
+             dtype_name(p.dtype), dtype_name(p.out_dtype), p.dtype == DType::bf16 ? "bf16 or f32" : dtype_name(p.dtype));
+  MOBA_CHECK(p.m >= 0 && p.n >= 0 && p.k >= 0, "matmul: sizes must be >= 0, got m {}, n {}, k {}", p.m, p.n, p.k);
+  check_stride("lda", p.lda, p.transpose_a ? p.m : p.k);
+  check_stride("ldb", p.ldb, p.transpose_b ? p.k : p.n);
+  check_stride("ldc", p.ldc, p.n);
+}
+
+#ifdef MOBA_ONEDNN
+detail::Product as_product(const MatmulArgs& p) {
+  detail::Product q;
+  q.m = p.m;
+  q.n = p.n;
+  q.k = p.k;
+  q.a = {p.a, p.dtype, p.transpose_a, p.lda ? p.lda : (p.transpose_a ? p.m : p.k)};
+  q.b = {p.b, p.dtype, p.transpose_b, p.ldb ? p.ldb : (p.transpose_b ? p.k : p.n)};
+  q.alpha = p.alpha;
+  q.beta = p.beta;
+  q.c = p.c;
+  q.c_dtype = p.out_dtype;
+  q.ldc = p.ldc ? p.ldc : p.n;
+  return q;
+}
+#endif
+
+}  // namespace
+
+void matmul(const MatmulArgs& p) {
+  validate(p);
+  if (p.stream.device == DeviceType::cuda) return cuda::matmul(p);
+  if (p.m == 0 || p.n == 0) return;
+#ifdef MOBA_ONEDNN
+  if (!use_reference(p.dtype) && p.k > 0) return detail::tiled_product(as_product(p), p.dtype == DType::bf16 && has_bf16_products());
+#endif
+  matmul_reference(p);
+}
+
+}  // namespace moba::kernels

@@ -1,0 +1,2 @@
+#define MOBA_ISA avx512
+#include "kernels/rope/rope_loops.h"

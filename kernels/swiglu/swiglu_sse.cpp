@@ -1,0 +1,2 @@
+#define MOBA_ISA sse
+#include "kernels/swiglu/swiglu_loops.h"
