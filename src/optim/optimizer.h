@@ -12,8 +12,8 @@ namespace moba {
 // What an optimizer needs of one parameter.
 struct OptimizerParameter {
   std::string name;
-  Variable value;    // compute copy; its grad() is read
-  Tensor master;     // fp32
+  Variable value;  // compute copy; its grad() is read
+  Tensor master;   // fp32
   bool matrix = false;
   bool decay = false;
 };
