@@ -16,21 +16,23 @@ struct LayerAttention {
 };
 
 struct TransformerConfig {
-  int64_t hidden_size = 0;               // C
-  int64_t intermediate_size = 0;         // F
+  int64_t hidden_size = 0;        // C
+  int64_t intermediate_size = 0;  // F
   int64_t num_hidden_layers = 0;
-  int64_t num_attention_heads = 0;       // H
-  int64_t num_key_value_heads = 0;       // Hk
-  int64_t head_dim = 0;                  // D; 0 = hidden_size / num_attention_heads
-  int64_t vocab_size = 0;                // V
+  int64_t num_attention_heads = 0;  // H
+  int64_t num_key_value_heads = 0;  // Hk
+  int64_t head_dim = 0;             // D; 0 = hidden_size / num_attention_heads
+  int64_t vocab_size = 0;           // V
   int64_t max_position_embeddings = 0;
   double rms_norm_eps = 1e-5;
   double rope_theta = 10000;
   kernels::RopeScaling rope_scaling;
   bool tie_word_embeddings = false;
   double initializer_range = 0.02;
-  bool qk_norm = false;                  // RMSNorm over head_dim of q and k before RoPE
-  int64_t key_conv = 0;                  // 0, 3 or 5
+  bool qk_norm = false;  // RMSNorm over head_dim of q and k before RoPE
+  int64_t key_conv = 0;  // 0, 3 or 5
+
+  int64_t resolved_head_dim() const { return head_dim != 0 ? head_dim : hidden_size / num_attention_heads; }
 };
 
 // Throws naming the key ("model.hidden_size ...").

@@ -5,36 +5,31 @@
 #include <string>
 #include <vector>
 
-#include "src/autograd/ops.h"
 #include "src/layers/config.h"
+#include "src/layers/parameter.h"
 #include "src/moba/attention.h"
 
 namespace moba {
 
-// One trained tensor. `value` is the compute copy (model dtype); `master` the fp32 weights the optimizer owns. For fp32 models
-// both share storage. Gradients live in value.grad(), fp32.
-struct Parameter {
-  std::string name;          // "model.layers.0.self_attn.q_proj.weight"
-  Variable value;
-  Tensor master;             // fp32 (f64 in f64 models)
-  bool matrix = false;       // 2-d weight inside a block: Muon's share
-  bool decay = false;        // weight decay applies (matrices and head, not norms, embeddings, key convolution)
-};
-
 // A packed batch of token sequences.
 struct TokenBatch {
-  Tensor tokens;             // i32 [T]
-  Tensor targets;            // i32 [T], -1 = not counted; undefined for inference
-  Tensor positions;          // i32 [T], 0-based in their sequence
+  Tensor tokens;     // i32 [T]
+  Tensor targets;    // i32 [T], -1 = not counted; undefined for inference
+  Tensor positions;  // i32 [T], 0-based in their sequence
   PackedSequences sequences;
 };
 
 struct ForwardOptions {
-  std::vector<LayerAttention> layers;          // one per layer
-  bool checkpoint_blocks = false;              // activation checkpointing per block
-  kernels::RopeScaling rope_scaling;           // of the current stage
+  std::vector<LayerAttention> layers;                                       // one per layer
+  bool checkpoint_blocks = false;                                           // activation checkpointing per block
+  kernels::RopeScaling rope_scaling;                                        // of the current stage
   std::function<void(int64_t layer, const Tensor& selected)> on_selection;  // routing statistics; may be empty
+  // One per layer, or null: filled slots replace routing, empty ones receive what was routed. For gradient checks and tests.
+  std::vector<SelectionSlot>* selections = nullptr;
 };
+
+// Every layer alike, with the model's own RoPE scaling.
+ForwardOptions uniform_options(const TransformerConfig& config, const LayerAttention& layer);
 
 class KvCache;  // src/layers/kv_cache.h
 
@@ -52,6 +47,7 @@ class Transformer {
   // scale * sum of losses over counted targets, f64 [1]; token_losses (optional) receives f64 [T].
   Variable loss(const TokenBatch& batch, const ForwardOptions& options, double scale, Tensor* token_losses = nullptr);
   // Final-norm output [T, C], and logits f32 [rows, V] of given hidden rows (no gradient).
+  // With a cache: the batch continues the cached sequence (one sequence, positions cache.length() ..); no gradient.
   Variable hidden(const TokenBatch& batch, const ForwardOptions& options, KvCache* cache = nullptr);
   Tensor logits(const Tensor& hidden_rows);
 

@@ -12,6 +12,9 @@ struct PackedSequences {
   int64_t batch() const { return cu_seqlens_q.numel() - 1; }
 };
 
+// One sequence: the newest tokens_q of tokens_k tokens.
+PackedSequences one_sequence(int64_t tokens_q, int64_t tokens_k);
+
 // Holds a layer's selection across activation recomputation: filled by the first forward, reused by the second, so that
 // recomputation never routes again.
 struct SelectionSlot {
@@ -23,7 +26,7 @@ Tensor moba_select(const Tensor& q, const Tensor& k, const PackedSequences& sequ
 
 // q [T, H, D], k, v [Tk, Hk, D] -> [T, H, D]. config is captured by the node. lse (optional) receives [T, H].
 // With type moba: uses slot->selected if defined, else routes and stores it there (slot may be null).
-Variable attention(const Variable& q, const Variable& k, const Variable& v, const PackedSequences& sequences,
-                   const AttentionConfig& config, SelectionSlot* slot = nullptr, Tensor* lse = nullptr);
+Variable attention(const Variable& q, const Variable& k, const Variable& v, const PackedSequences& sequences, const AttentionConfig& config,
+                   SelectionSlot* slot = nullptr, Tensor* lse = nullptr);
 
 }  // namespace moba
