@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/common/check.h"
 #include "src/layers/config.h"
 #include "src/moba/schedule.h"
 
