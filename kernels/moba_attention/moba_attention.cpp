@@ -6,6 +6,7 @@
 
 #include "kernels/common/check.h"
 #include "kernels/common/threads.h"
+#include "kernels/moba_attention/attention_cpu.h"
 
 namespace moba::kernels {
 namespace {
@@ -57,6 +58,8 @@ void validate(const AttentionGradArgs& args) {
   check_pointer("dv", args.dv, k_elements);
 }
 
+bool runs_fast(DType dtype) { return dtype != DType::f64 && active_isa() != Isa::reference; }
+
 }  // namespace
 
 void validate(const AttentionShape& shape) {
@@ -102,17 +105,21 @@ void validate(const AttentionArgs& args) {
 
 void attention_forward(const AttentionArgs& args) {
   if (args.stream.device != DeviceType::cpu) throw_no_device_kernel("attention", args.stream);
-  attention_forward_reference(args);
+  if (!runs_fast(args.dtype)) return attention_forward_reference(args);
+  validate(args);
+  attention_forward_cpu(args);
 }
 
 void attention_backward(const AttentionGradArgs& args) {
   if (args.forward.stream.device != DeviceType::cpu) throw_no_device_kernel("attention", args.forward.stream);
   validate(args);
-  attention_backward_reference(args);
+  if (runs_fast(args.forward.dtype)) attention_backward_cpu(args);
+  else attention_backward_reference(args);
 }
 
 // The reference's own: scores of one row in forward, dK and dV of one (sequence, kv head) in fp64 in backward, per thread.
 int64_t attention_workspace_bytes(const AttentionArgs& args, bool backward) {
+  if (runs_fast(args.dtype)) return attention_workspace_bytes_cpu(args, backward);
   const AttentionShape& shape = args.shape;
   int64_t longest = 0;
   for (int64_t s = 0; s < shape.batch; ++s) longest = std::max<int64_t>(longest, shape.cu_seqlens_k[s + 1] - shape.cu_seqlens_k[s]);

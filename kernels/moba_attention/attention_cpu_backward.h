@@ -1,0 +1,254 @@
+// Backward of one chunk: P is recomputed from lse, five products per tile.
+//
+//   S = Q K^T, dP = dO V^T, P = exp(scale*S - lse), dS = P * (dP - delta)
+//   dV += P^T dO, dK += dS^T Q (fp32 sums of the whole sequence, panel by panel in the order of chunks), dQ += dS K (the chunk's own)
+//
+// Chunks of a sequence form a chain: a chunk may add to a panel once the chunk before it in the chain has finished that panel.
+// The chain is fixed by the shape, so dK and dV have the same bits for any number of threads.
+#pragma once
+#include <sched.h>
+
+#include "kernels/moba_attention/attention_cpu_chunk.h"
+
+namespace moba::kernels::attention_cpu {
+
+template <class G, class E>
+class BackwardChunk {
+  using V = typename G::V;
+  using F = typename V::F;
+
+ public:
+  BackwardChunk(const ChunkJob& job, void* scratch) : job_(job), depth_(Depth<G>::of(job.head_dim)) {
+    rows_ = (job.q_end - job.q_begin) * job.group;
+    const int64_t blocks = job.type == AttentionType::moba ? (job.packed.keys - 1) / job.chunk_size + 1 : 0;
+    Arena arena(scratch);
+    take(arena, {rows_, job.head_dim, blocks, job.slots, true});
+  }
+
+  static int64_t scratch_bytes(const ScratchLimits& limits) {
+    BackwardChunk sized(limits.head_dim);
+    Arena arena(nullptr);
+    sized.take(arena, limits);
+    return arena.used();
+  }
+
+  void run() {
+    build_lists(job_, rows_, lists_);
+    for (int64_t i = 0; i < rows_ * depth_.padded; i += V::kLanes) V::store(dq_ + i, V::zero());
+    start_rows();
+    visit_stretches(
+        job_, lists_,
+        [this](const Stretch& s) {
+          wait_for(s.panel);
+          for_tiles(s.rows, [&](int64_t first, int count) { safe_tile(s, s.list + first, count); });
+        },
+        [this](int64_t panel) {
+          wait_for(panel);
+          publish(panel + 1);
+        });
+    publish(INT64_MAX);
+    finish();
+  }
+
+ private:
+  explicit BackwardChunk(int64_t head_dim) : depth_(Depth<G>::of(head_dim)) {}
+
+  int64_t row_stride() const { return depth_.padded + 16; }  // words; padded with zeros to whole register tiles
+
+  void take(Arena& arena, const ScratchLimits& limits) {
+    lists_ = RowLists::take(arena, limits);
+    dq_ = arena.take<float>(limits.rows * depth_.padded);
+    lse_ = arena.take<float>(limits.rows);
+    delta_ = arena.take<float>(limits.rows);
+    queries_ = arena.take<float>(kTileRows * row_stride());
+    douts_ = arena.take<float>(kTileRows * row_stride());
+    p_ = arena.take<float>(kTileRows * kScoreStride);
+    ds_ = arena.take<float>(kTileRows * kScoreStride);
+    if constexpr (G::kPair == 2) {
+      query_pairs_ = arena.take<float>(kTileRows / 2 * row_stride());
+      dout_pairs_ = arena.take<float>(kTileRows / 2 * row_stride());
+      p_pairs_ = arena.take<float>(kTileRows / 2 * kScoreStride);
+      ds_pairs_ = arena.take<float>(kTileRows / 2 * kScoreStride);
+    }
+  }
+
+  // ---- the chain of chunks
+  void wait_for(int64_t panel) {
+    if (!job_.progress_before) return;
+    for (int spins = 0; __atomic_load_n(job_.progress_before, __ATOMIC_ACQUIRE) <= panel; ++spins) {
+      if (spins < 1000)
+        __builtin_ia32_pause();
+      else
+        sched_yield();
+    }
+  }
+  void publish(int64_t panels) { __atomic_store_n(job_.progress, panels, __ATOMIC_RELEASE); }
+
+  // lse in log2 units, delta = dO . O, and whether q or dO hold NaN or Inf anywhere.
+  void start_rows() {
+    F poison = V::zero();  // 0 or NaN: sum of x * 0
+    for (int64_t r = 0; r < rows_; ++r) {
+      const int64_t at = row_offset(job_, r);
+      const E* q = static_cast<const E*>(job_.q) + at;
+      const E* o = static_cast<const E*>(job_.out) + at;
+      const E* g = static_cast<const E*>(job_.dout) + at;
+      F sum = V::zero();
+      int64_t d = 0;
+      auto add = [&](F x, F y, F z) __attribute__((always_inline)) {
+        sum = V::fma(x, y, sum);
+        poison = poison + x * V::zero() + z * V::zero();
+      };
+      for (; d + V::kLanes <= depth_.d; d += V::kLanes) add(V::load(g + d), V::load(o + d), V::load(q + d));
+      const int tail = static_cast<int>(depth_.d - d);
+      if (tail > 0) add(V::load_partial(g + d, tail), V::load_partial(o + d, tail), V::load_partial(q + d, tail));
+      delta_[r] = V::sum(sum);
+      lse_[r] = job_.lse[lse_offset(job_, r)] * kLog2E;
+    }
+    nonfinite_ = V::sum(poison) != 0;
+  }
+
+  // NaN or Inf must not meet the zero weight of a masked pair: then rows go one by one, each over exactly its keys.
+  void safe_tile(const Stretch& s, const int32_t* rows, int count) {
+    const bool cut_pairs = G::kPair == 2 && ((s.begin | s.end) & 1);
+    if ((nonfinite_ || job_.packed.nonfinite[s.panel]) && (s.limited || cut_pairs)) {
+      for (int i = 0; i < count; ++i) tile(s, rows + i, 1, true);
+    } else {
+      tile(s, rows, count, false);
+    }
+  }
+
+  void tile(const Stretch& s, const int32_t* rows, int count, bool exact) {
+    gather(job_.q, rows, count, queries_, query_pairs_);
+    gather(job_.dout, rows, count, douts_, dout_pairs_);
+    multiply_columns<G>(job_, s, rows, count, queries_, row_stride(), job_.packed.k_columns, depth_.words, p_);
+    multiply_columns<G>(job_, s, rows, count, douts_, row_stride(), job_.packed.v_columns, depth_.words, ds_);
+    for (int i = 0; i < count; ++i) weights_row(s, rows[i], p_ + i * kScoreStride, ds_ + i * kScoreStride);
+    if constexpr (G::kPair == 2) {
+      const int64_t origin = s.panel * kPanelKeys;
+      const int64_t from = (s.begin - origin) / G::kColumns * G::kColumns, to = round_up(s.end - origin, G::kColumns);
+      interleave(p_, kScoreStride, from, to, count, p_pairs_);
+      interleave(ds_, kScoreStride, from, to, count, ds_pairs_);
+      add_key_rows(s, rows, count, p_pairs_, dout_pairs_, job_.dv);
+      add_key_rows(s, rows, count, ds_pairs_, query_pairs_, job_.dk);
+    } else {
+      add_key_rows(s, rows, count, p_, douts_, job_.dv);
+      add_key_rows(s, rows, count, ds_, queries_, job_.dk);
+    }
+    const float* k_rows = job_.packed.k_rows + s.panel * kPanelKeys / G::kPair * depth_.padded;
+    if (exact) {
+      const int64_t origin = s.panel * kPanelKeys;
+      const KeyRange keys = stretch_limits(job_, s, rows[0]);
+      exact_product<G>(ds_, keys.begin - origin, keys.end - origin, k_rows,
+                       padded_panel_keys<G>(job_.packed.keys, s.panel) / G::kPair * G::kColumns, depth_.padded,
+                       dq_ + rows[0] * depth_.padded);
+    } else {
+      multiply_rows<G, Start::load>(job_, s, rows, count, ds_, k_rows, depth_.padded, dq_, nullptr);
+    }
+  }
+
+  // Rows of the tile as words along D; with pairs also as pairs of rows for the products that sum over rows.
+  void gather(const void* from, const int32_t* rows, int count, float* words, float* pairs) {
+    for (int i = 0; i < count; ++i) {
+      float* to = words + i * row_stride();
+      for (int64_t w = depth_.words / V::kLanes * V::kLanes; w < row_stride(); w += V::kLanes) V::store(to + w, V::zero());
+      gather_row<G>(static_cast<const E*>(from) + row_offset(job_, rows[i]), depth_, to);
+    }
+    if constexpr (G::kPair == 2) interleave(words, row_stride(), 0, depth_.padded, count, pairs);
+  }
+
+  // bf16 rows -> words (row 2i, row 2i+1) for columns [from, to); a missing last row counts as zero. Strides in words.
+  static void interleave(const float* rows, int64_t stride, int64_t from, int64_t to, int count, float* pairs) {
+    using U = typename V::U;
+    for (int i = 0; i < count; i += 2, pairs += stride) {
+      const bf16* lo = reinterpret_cast<const bf16*>(rows + i * stride);
+      const bf16* hi = reinterpret_cast<const bf16*>(rows + (i + 1) * stride);
+      for (int64_t c = from; c < to; c += V::kLanes) {
+        const U low = (U)V::load(lo + c) >> 16, high = i + 1 < count ? (U)V::load(hi + c) : U{};
+        V::store(pairs + c, (F)(low | high));
+      }
+    }
+  }
+
+  // scores -> P and dP -> dS of one row, zero where it may not read; bf16 where words are pairs.
+  void weights_row(const Stretch& s, int64_t row, float* scores, float* dp) {
+    const int64_t origin = s.panel * kPanelKeys;
+    const KeyRange keys = stretch_limits(job_, s, row);
+    const int64_t from = (s.begin - origin) / G::kColumns * G::kColumns, to = round_up(s.end - origin, G::kColumns);
+    if (keys.begin == origin + from && keys.end == origin + to)
+      weights<false>(row, scores, dp, from, to, 0, 0);
+    else
+      weights<true>(row, scores, dp, from, to, keys.begin - origin, keys.end - origin);
+  }
+
+  template <bool Masked>
+  void weights(int64_t row, float* scores, float* dp, int64_t from, int64_t to, int64_t begin, int64_t end) {
+    const F unit = V::splat(job_.scale * kLog2E), lse = V::splat(-lse_[row]), delta = V::splat(delta_[row]);
+    for (int64_t k = from; k < to; k += V::kLanes) {
+      F p = G::exp2(V::fma(V::load(scores + k), unit, lse));
+      F ds = p * (V::load(dp + k) - delta);
+      if constexpr (Masked) {
+        const typename V::I mask = readable<V>(k, begin, end);
+        p = (F)((typename V::I)p & mask);
+        ds = (F)((typename V::I)ds & mask);
+      }
+      if constexpr (G::kPair == 2) {
+        V::store(reinterpret_cast<bf16*>(scores) + k, p);
+        V::store(reinterpret_cast<bf16*>(dp) + k, ds);
+      } else {
+        V::store(scores + k, p);
+        V::store(dp + k, ds);
+      }
+    }
+  }
+
+  // sums[key] += over rows of the tile weights[row][key] * values[row]; keys are the rows of the register tile here.
+  void add_key_rows(const Stretch& s, const int32_t* rows, int count, const float* weights, const float* values, float* sums) {
+    const int64_t origin = s.panel * kPanelKeys;
+    const KeyRange first_row = stretch_limits(job_, s, rows[0]), last_row = stretch_limits(job_, s, rows[count - 1]);
+    const int words = (count + G::kPair - 1) / G::kPair;
+    int skip = 0;  // words of rows that end before the key group
+    for_row_groups(static_cast<int>(last_row.end - first_row.begin), [&](int first, int n) {
+      const int64_t key = first_row.begin + first;
+      if (s.limited) {
+        while (skip < words - 1 && stretch_limits(job_, s, rows[smaller((skip + 1) * G::kPair, count) - 1]).end <= key) ++skip;
+      }
+      for (int64_t d = 0; d < depth_.padded; d += G::kColumns) {
+        float* c[kMaxRows];
+        for (int r = 0; r < n; ++r) c[r] = sums + (key + r) * depth_.padded + d;
+        row_group<G, Start::load>(n, weights + skip * kScoreStride + key - origin, 1, kScoreStride, values + skip * row_stride() + d,
+                                  row_stride(), words - skip, c);
+      }
+    });
+  }
+
+  void finish() {
+    E* dq = static_cast<E*>(job_.dq);
+    const F scale = V::splat(job_.scale);
+    for (int64_t r = 0; r < rows_; ++r) {
+      const float* from = dq_ + r * depth_.padded;
+      E* to = dq + row_offset(job_, r);
+      int64_t d = 0;
+      for (; d + V::kLanes <= depth_.d; d += V::kLanes) V::store(to + d, V::load(from + d) * scale);
+      if (d < depth_.d) V::store_partial(to + d, V::load(from + d) * scale, static_cast<int>(depth_.d - d));
+    }
+  }
+
+  ChunkJob job_;
+  Depth<G> depth_;
+  int64_t rows_ = 0;
+  bool nonfinite_ = false;
+  RowLists lists_;
+  float* dq_ = nullptr;       // [rows][Dp]
+  float* lse_ = nullptr;      // [rows] log2 units
+  float* delta_ = nullptr;    // [rows]
+  float* queries_ = nullptr;  // [kTileRows][row_stride] words along D; so is douts_
+  float* douts_ = nullptr;
+  float* p_ = nullptr;            // [kTileRows][kScoreStride] scores, then P
+  float* ds_ = nullptr;           // dP, then dS
+  float* query_pairs_ = nullptr;  // [kTileRows / 2][...] the same as pairs of rows
+  float* dout_pairs_ = nullptr;
+  float* p_pairs_ = nullptr;
+  float* ds_pairs_ = nullptr;
+};
+
+}  // namespace moba::kernels::attention_cpu

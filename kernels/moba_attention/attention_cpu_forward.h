@@ -1,0 +1,154 @@
+// Forward of one chunk: online softmax over key panels in ascending order.
+//
+// Per panel and row: m' = max(m, panel max), l' = l * 2^(m-m') + sum of P, O' = O * 2^(m-m') + P V, all in fp32, scores in units
+// of log2. O rows lie in the chunk's own buffer; products add to them in place. A masked key gets P = 0, which leaves sums
+// unchanged bit for bit as long as V is finite; panels that hold NaN or Inf take exact_row for rows with limits.
+#pragma once
+#include "kernels/moba_attention/attention_cpu_chunk.h"
+
+namespace moba::kernels::attention_cpu {
+
+constexpr float kEmptyMax = -1e30f;  // finite: a row without keys yet keeps factor 2^0 = 1
+
+template <class G, class E>
+class ForwardChunk {
+  using V = typename G::V;
+  using F = typename V::F;
+
+ public:
+  ForwardChunk(const ChunkJob& job, void* scratch) : job_(job), depth_(Depth<G>::of(job.head_dim)) {
+    rows_ = (job.q_end - job.q_begin) * job.group;
+    Arena arena(scratch);
+    take(arena, {rows_, job.head_dim, blocks(), job.slots, false});
+  }
+
+  static int64_t scratch_bytes(const ScratchLimits& limits) {
+    ForwardChunk sized(limits.head_dim);
+    Arena arena(nullptr);
+    sized.take(arena, limits);
+    return arena.used();
+  }
+
+  void run() {
+    build_lists(job_, rows_, lists_);
+    for (int64_t i = 0; i < rows_ * depth_.padded; i += V::kLanes) V::store(sums_ + i, V::zero());
+    for (int64_t r = 0; r < rows_; ++r) max_[r] = kEmptyMax, total_[r] = 0;
+    visit_stretches(
+        job_, lists_, [this](const Stretch& s) { for_tiles(s.rows, [&](int64_t first, int count) { tile(s, s.list + first, count); }); },
+        [](int64_t) {});
+    finish();
+  }
+
+ private:
+  explicit ForwardChunk(int64_t head_dim) : depth_(Depth<G>::of(head_dim)) {}
+
+  int64_t blocks() const { return job_.type == AttentionType::moba ? (job_.packed.keys - 1) / job_.chunk_size + 1 : 0; }
+
+  void take(Arena& arena, const ScratchLimits& limits) {
+    lists_ = RowLists::take(arena, limits);
+    sums_ = arena.take<float>(limits.rows * depth_.padded);
+    max_ = arena.take<float>(limits.rows);
+    total_ = arena.take<float>(limits.rows);
+    queries_ = arena.take<float>(kTileRows * depth_.words);
+    scores_ = arena.take<float>(kTileRows * kScoreStride);
+  }
+
+  void tile(const Stretch& s, const int32_t* rows, int count) {
+    const E* q = static_cast<const E*>(job_.q);
+    for (int i = 0; i < count; ++i) gather_row<G>(q + row_offset(job_, rows[i]), depth_, queries_ + i * depth_.words);
+    multiply_columns<G>(job_, s, rows, count, queries_, depth_.words, job_.packed.k_columns, depth_.words, scores_);
+    float factor[kTileRows];
+    for (int i = 0; i < count; ++i) factor[i] = softmax_row(s, stretch_limits(job_, s, rows[i]), rows[i], scores_ + i * kScoreStride);
+    const bool cut_pairs = G::kPair == 2 && ((s.begin | s.end) & 1);
+    if (job_.packed.nonfinite[s.panel] && (s.limited || cut_pairs)) {
+      for (int i = 0; i < count; ++i) exact_row(s, rows[i], scores_ + i * kScoreStride, factor[i]);
+    } else {
+      multiply_rows<G, Start::scale>(job_, s, rows, count, scores_, values(s), depth_.padded, sums_, factor);
+    }
+  }
+
+  // Scores of a row become P (in place; bf16 pairs where words are pairs). Returns the factor of the row's earlier sums.
+  float softmax_row(const Stretch& s, KeyRange keys, int64_t row, float* scores) {
+    const int64_t origin = s.panel * kPanelKeys;
+    const int64_t from = (s.begin - origin) / G::kColumns * G::kColumns, to = round_up(s.end - origin, G::kColumns);
+    const bool whole = keys.begin == origin + from && keys.end == origin + to;
+    return whole ? softmax_keys<false>(scores, from, to, 0, 0, row)
+                 : softmax_keys<true>(scores, from, to, keys.begin - origin, keys.end - origin, row);
+  }
+
+  template <bool Masked>
+  float softmax_keys(float* scores, int64_t from, int64_t to, int64_t begin, int64_t end, int64_t row) {
+    constexpr int kLanes = V::kLanes;
+    constexpr float kNone = -__builtin_inff();
+    auto load = [&](int64_t k) __attribute__((always_inline)) {
+      const F x = V::load(scores + k);
+      if constexpr (Masked)
+        return V::select(readable<V>(k, begin, end), x, V::splat(kNone));
+      else
+        return x;
+    };
+    F best[2] = {V::splat(kNone), V::splat(kNone)};
+    for (int64_t k = from; k < to; k += 2 * kLanes) {
+      best[0] = V::max(load(k), best[0]);
+      best[1] = V::max(load(k + kLanes), best[1]);
+    }
+    const float unit = job_.scale * kLog2E;
+    const float panel_max = V::reduce_max(V::max(best[0], best[1])) * unit;
+    const float old_max = max_[row], new_max = panel_max > old_max ? panel_max : old_max;
+    max_[row] = new_max;
+    F total[2] = {V::zero(), V::zero()};
+    for (int64_t k = from; k < to; k += 2 * kLanes) {
+      MOBA_UNROLL
+      for (int j = 0; j < 2; ++j) {
+        F p = G::exp2(V::fma(load(k + j * kLanes), V::splat(unit), V::splat(-new_max)));
+        if constexpr (Masked) p = (F)((typename V::I)p & readable<V>(k + j * kLanes, begin, end));
+        total[j] = total[j] + p;
+        if constexpr (G::kPair == 2)
+          V::store(reinterpret_cast<bf16*>(scores) + k + j * kLanes, p);
+        else
+          V::store(scores + k + j * kLanes, p);
+      }
+    }
+    float factor[kLanes];
+    V::store(factor, V::exp2(V::splat(old_max - new_max)));
+    total_[row] = total_[row] * factor[0] + V::sum(total[0] + total[1]);
+    return factor[0];
+  }
+
+  const float* values(const Stretch& s) const { return job_.packed.v_rows + s.panel * kPanelKeys / G::kPair * depth_.padded; }
+
+  // O = O * factor + P V for one row, touching only the keys it may read.
+  void exact_row(const Stretch& s, int64_t row, const float* p, float factor) {
+    const int64_t origin = s.panel * kPanelKeys;
+    const KeyRange keys = stretch_limits(job_, s, row);
+    float* o = sums_ + row * depth_.padded;
+    for (int64_t d = 0; d < depth_.padded; d += V::kLanes) V::store(o + d, V::load(o + d) * V::splat(factor));
+    exact_product<G>(p, keys.begin - origin, keys.end - origin, values(s),
+                     padded_panel_keys<G>(job_.packed.keys, s.panel) / G::kPair * G::kColumns, depth_.padded, o);
+  }
+
+  void finish() {
+    E* out = static_cast<E*>(job_.out);
+    for (int64_t r = 0; r < rows_; ++r) {
+      const F inverse = V::splat(1.0f / total_[r]);
+      const float* o = sums_ + r * depth_.padded;
+      E* to = out + row_offset(job_, r);
+      int64_t d = 0;
+      for (; d + V::kLanes <= depth_.d; d += V::kLanes) V::store(to + d, V::load(o + d) * inverse);
+      if (d < depth_.d) V::store_partial(to + d, V::load(o + d) * inverse, static_cast<int>(depth_.d - d));
+      job_.lse[lse_offset(job_, r)] = (max_[r] + __builtin_log2f(total_[r])) * (1.0f / kLog2E);
+    }
+  }
+
+  ChunkJob job_;
+  Depth<G> depth_;
+  int64_t rows_ = 0;
+  RowLists lists_;
+  float* sums_ = nullptr;     // [rows][Dp] O before division
+  float* max_ = nullptr;      // [rows] m
+  float* total_ = nullptr;    // [rows] l
+  float* queries_ = nullptr;  // [kTileRows][depth words]
+  float* scores_ = nullptr;   // [kTileRows][kScoreStride] scores, then P
+};
+
+}  // namespace moba::kernels::attention_cpu
