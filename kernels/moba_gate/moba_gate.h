@@ -19,17 +19,18 @@ enum class Select : uint8_t { per_head, per_group };
 struct MobaGateArgs {
   Stream stream;
   AttentionShape shape;
-  DType dtype = DType::f32;       // f32, bf16; f64 by the reference
-  int64_t chunk_size = 0;         // S >= 1
-  int64_t topk = 0;               // K >= 1, counts the own block
+  DType dtype = DType::f32;  // f32, bf16; f64 by the reference
+  int64_t chunk_size = 0;    // S >= 1
+  int64_t topk = 0;          // K >= 1, counts the own block
   Gate gate = Gate::mean;
   Select select = Select::per_head;
-  uint64_t seed = 0;              // gate == random: choice fixed by (seed, position in its sequence, head)
-  double softmax_scale = 0;       // gate == oracle only
-  const void* q = nullptr;        // [T, H, D]
-  const void* k = nullptr;        // [Tk, Hk, D]
-  int64_t slots = 0;              // must equal moba_slots(shape, chunk_size, topk)
-  int32_t* selected = nullptr;    // out: [T, H or Hk (per_group), slots]
+  uint64_t seed = 0;                 // gate == random: choice fixed by (seed, position in its sequence, head)
+  double softmax_scale = 0;          // gate == oracle only
+  const void* q = nullptr;           // [T, H, D]
+  const void* k = nullptr;           // [Tk, Hk, D]
+  const float* centroids = nullptr;  // gate mean, optional: result of moba_centroids kept by the caller (decode); k is not read
+  int64_t slots = 0;                 // must equal moba_slots(shape, chunk_size, topk)
+  int32_t* selected = nullptr;       // out: [T, H or Hk (per_group), slots]
 };
 
 // min(K, N of the longest key sequence), at least 1: row length of `selected`.

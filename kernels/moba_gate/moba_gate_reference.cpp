@@ -144,12 +144,26 @@ void select_row(const MobaGateArgs& args, const GateSequence& sequence, const Bl
   select_highest(scores, own, args.slots, row);
 }
 
+// Centroids kept by the caller, rows of the earlier sequences first.
+BlockSummary kept_summary(const MobaGateArgs& args, const GateSequence& sequence, int64_t first_row) {
+  const int64_t width = args.shape.kv_heads * args.shape.head_dim;
+  const float* begin = args.centroids + first_row * width;
+  return {std::vector<float>(begin, begin + sequence.history * width), {}, {}};
+}
+
 template <class T>
 void gate_all(const MobaGateArgs& args) {
+  const bool kept = args.gate == Gate::mean && args.centroids != nullptr;
+  int64_t first_row = 0;
   for (int64_t s = 0; s < args.shape.batch; ++s) {
     const GateSequence sequence = gate_sequence(args, s);
     const bool summarised = args.gate == Gate::mean || args.gate == Gate::minmax;
-    const BlockSummary summary = summarised && sequence.q_len > 0 ? summarise<T>(args, sequence) : BlockSummary{};
+    BlockSummary summary;
+    if (kept)
+      summary = kept_summary(args, sequence, first_row);
+    else if (summarised && sequence.q_len > 0)
+      summary = summarise<T>(args, sequence);
+    first_row += sequence.history;
     const int64_t chunks = (sequence.q_len + kQueriesPerItem - 1) / kQueriesPerItem;
     parallel_items(chunks * gate_rows(args), [&](int64_t item, int) {
       const int64_t begin = item % chunks * kQueriesPerItem, end = std::min(sequence.q_len, begin + kQueriesPerItem);

@@ -67,7 +67,8 @@ void validate(const MobaGateArgs& args) {
              slots);
   if (!gate_has_scores(args.gate)) return;
   MOBA_CHECK(args.q != nullptr || args.shape.tokens_q == 0, "q is null; gate {} needs it", gate_name(args.gate));
-  MOBA_CHECK(args.k != nullptr || args.shape.tokens_k == 0, "k is null; gate {} needs it", gate_name(args.gate));
+  const bool given = args.gate == Gate::mean && args.centroids != nullptr;
+  MOBA_CHECK(given || args.k != nullptr || args.shape.tokens_k == 0, "k is null; gate {} needs it", gate_name(args.gate));
 }
 
 GateSequence gate_sequence(const MobaGateArgs& args, int64_t s) {
