@@ -85,7 +85,12 @@ TEST(OpsGradient, Swiglu) {
 }
 TEST(OpsGradient, KeyConv) {
   for (int64_t width : {3, 5})
-    EXPECT_TRUE(gradcheck([](V v) { return ops::key_conv(v[0], v[1], ints({0, 4, 4, 9})); }, {random({9, 4}, 1), random({4, width}, 2)})) << width;
+    EXPECT_TRUE(gradcheck(
+        [](V v) {
+          return ops::key_conv(v[0], v[1], ints({0, 4, 4, 9}));
+        },
+        {random({9, 4}, 1), random({4, width}, 2)}))
+        << width;
 }
 TEST(OpsGradient, LinearCrossEntropy) {
   const Tensor targets = ints({3, -1, 0, 6, 2});
