@@ -7,7 +7,7 @@ namespace moba {
 
 Adamw::Adamw(const OptimizerConfig& config, std::vector<OptimizerParameter> parameters) : config_(config) {
   for (auto& p : parameters) {
-    const Tensor& w = p.master;
+    const Tensor w = p.master;
     entries_.push_back({std::move(p), Tensor::zeros(w.shape(), w.dtype(), w.device()), Tensor::zeros(w.shape(), w.dtype(), w.device())});
   }
 }

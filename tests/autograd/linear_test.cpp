@@ -1,0 +1,187 @@
+// linear with packed weights and fp32/bf16 operands, and the fused head.
+#include "src/autograd/ops.h"
+#include "tests/support/gradcheck.h"
+
+namespace moba::test {
+namespace {
+
+std::vector<double> values(const Tensor& t) { return widen(t.raw(), t.dtype(), t.numel()); }
+Tensor rounded(const Tensor& t) { return t.to(DType::bf16).to(DType::f64); }
+
+struct Result {
+  std::vector<double> y, dx, dw;
+};
+
+// Two uses of one weight, so that its gradient accumulates.
+Result run_linear(DType dtype, const Tensor& x, const Tensor& w, kernels::PackedWeight* pack, uint64_t* version) {
+  const Variable xv(x.to(dtype), true), wv(w.to(dtype), true);
+  const Variable y = ops::linear(xv, wv, pack, version);
+  backward(ops::sum(ops::multiply(y, y)));
+  backward(ops::sum(ops::linear(xv, wv, pack, version)));
+  return {values(y.value()), values(xv.grad()), values(wv.grad())};
+}
+
+void expect_close(const Result& got, const Result& want, double tolerance) {
+  EXPECT_CLOSE_RMS(got.y, want.y, tolerance);
+  EXPECT_CLOSE_RMS(got.dx, want.dx, tolerance);
+  EXPECT_CLOSE_RMS(got.dw, want.dw, tolerance);
+}
+
+TEST(Linear, PackedAndPlainAgreeWithFp64) {
+  const Tensor x = rounded(random({37, 48}, 1)), w = rounded(random({29, 48}, 2));
+  const Result want = run_linear(DType::f64, x, w, nullptr, nullptr);
+  for (DType dtype : {DType::f32, DType::bf16}) {
+    const double tolerance = dtype == DType::f32 ? 1e-5 : 1e-2;
+    kernels::PackedWeight pack;
+    uint64_t version = 0;
+    expect_close(run_linear(dtype, x, w, nullptr, nullptr), want, tolerance);
+    expect_close(run_linear(dtype, x, w, &pack, &version), want, tolerance);
+    EXPECT_FALSE(pack.empty());
+  }
+}
+
+TEST(Linear, RepacksWhenTheVersionMoves) {
+  const Variable x(random({4, 8}, 1, 1, DType::f32)), w(random({6, 8}, 2, 1, DType::f32));
+  kernels::PackedWeight pack;
+  uint64_t version = 0;
+  const auto before = values(ops::linear(x, w, &pack, &version).value());
+  w.value().fill(0);
+  EXPECT_EQ(values(ops::linear(x, w, &pack, &version).value()), before) << "no version, no repacking";
+  ++w.value().storage()->version;
+  EXPECT_EQ(values(ops::linear(x, w, &pack, &version).value()), std::vector<double>(24, 0));
+}
+
+TEST(Linear, WeightGradientGoesIntoTheSameBuffer) {
+  const Variable x(random({4, 8}, 1, 1, DType::bf16)), w(random({6, 8}, 2, 1, DType::bf16), true);
+  backward(ops::sum(ops::linear(x, w)));
+  const void* buffer = w.grad().raw();
+  const auto once = values(w.grad());
+  backward(ops::sum(ops::linear(x, w)));
+  EXPECT_EQ(w.grad().raw(), buffer);
+  EXPECT_EQ(w.grad().dtype(), DType::f32);
+  for (size_t i = 0; i < once.size(); ++i) EXPECT_FLOAT_EQ(static_cast<float>(values(w.grad())[i]), static_cast<float>(2 * once[i]));
+}
+
+TEST(Linear, ShapeMismatchIsAnError) {
+  const Variable x(random({4, 8}, 1)), w(random({6, 7}, 2));
+  EXPECT_THROW(ops::linear(x, w), Error);
+  EXPECT_THROW(ops::linear(x, Variable(random({6, 8}, 2, 1, DType::f32))), Error);
+}
+
+// ---- the fused head ----
+
+struct HeadCase {
+  Tensor x, w, targets;  // [T, C] and [V, C] f64
+};
+
+HeadCase head_case(int64_t tokens, int64_t cols, int64_t vocab) {
+  std::vector<int32_t> targets;
+  Rng rng(3);
+  for (int64_t t = 0; t < tokens; ++t) targets.push_back(t % 5 == 2 ? -1 : static_cast<int32_t>(rng.below(static_cast<uint64_t>(vocab))));
+  return {rounded(random({tokens, cols}, 1)), rounded(random({vocab, cols}, 2, 0.3)), Tensor::from(targets, {tokens})};
+}
+
+struct HeadResult {
+  double loss;
+  std::vector<double> dx, dw, token_losses;
+};
+
+// Plain: all logits at once, in fp64, sharing nothing with the op but the definition.
+HeadResult plain_head(const HeadCase& c, double scale) {
+  const int64_t tokens = c.x.size(0), cols = c.x.size(1), vocab = c.w.size(0);
+  HeadResult r{0, std::vector<double>(static_cast<size_t>(tokens * cols)), std::vector<double>(static_cast<size_t>(vocab * cols)), {}};
+  const double *x = c.x.data<double>(), *w = c.w.data<double>();
+  for (int64_t t = 0; t < tokens; ++t) {
+    const int32_t target = c.targets.data<int32_t>()[t];
+    std::vector<double> p;
+    double total = 0;
+    for (int64_t v = 0; v < vocab; ++v) {
+      double logit = 0;
+      for (int64_t i = 0; i < cols; ++i) logit += x[t * cols + i] * w[v * cols + i];
+      p.push_back(std::exp(logit));
+      total += p.back();
+    }
+    r.token_losses.push_back(target < 0 ? 0 : std::log(total) - std::log(p[static_cast<size_t>(target)]));
+    r.loss += scale * r.token_losses.back();
+    if (target < 0) continue;
+    for (int64_t v = 0; v < vocab; ++v) {
+      const double d = scale * (p[static_cast<size_t>(v)] / total - (v == target));
+      for (int64_t i = 0; i < cols; ++i) {
+        r.dx[static_cast<size_t>(t * cols + i)] += d * w[v * cols + i];
+        r.dw[static_cast<size_t>(v * cols + i)] += d * x[t * cols + i];
+      }
+    }
+  }
+  return r;
+}
+
+TEST(Head, AgreesWithPlainInEveryDtype) {
+  const HeadCase c = head_case(45, 16, 67);
+  const HeadResult want = plain_head(c, 1.0 / 36);
+  for (DType dtype : {DType::f64, DType::f32, DType::bf16}) {
+    const double tolerance = dtype == DType::f64 ? 1e-12 : dtype == DType::f32 ? 1e-5 : 1e-2;
+    const Variable x(c.x.to(dtype), true), w(c.w.to(dtype), true);
+    Tensor token_losses;
+    const Variable loss = ops::linear_cross_entropy(x, w, c.targets, 1.0 / 36, &token_losses);
+    EXPECT_EQ(loss.dtype(), DType::f64);
+    EXPECT_NEAR(loss.value().item(), want.loss, 3 * tolerance);
+    EXPECT_CLOSE_RMS(values(token_losses), want.token_losses, tolerance);
+    EXPECT_FALSE(w.has_grad()) << "nothing before backward";
+    backward(loss);
+    EXPECT_CLOSE_RMS(values(x.grad()), want.dx, tolerance);
+    EXPECT_CLOSE_RMS(values(w.grad()), want.dw, tolerance);
+    EXPECT_EQ(w.grad().dtype(), dtype == DType::f64 ? DType::f64 : DType::f32);
+  }
+}
+
+// Vocabulary so large that the tokens fall into several chunks, the last one short.
+TEST(Head, SeveralChunks) {
+  const HeadCase c = head_case(75, 4, 400000);
+  const HeadResult want = plain_head(c, 0.5);
+  const Variable x(c.x.to(DType::f32), true), w(c.w.to(DType::f32), true);
+  reset_peak_memory();
+  const int64_t before = memory_stats().allocated;
+  const Variable loss = ops::linear_cross_entropy(x, w, c.targets, 0.5);
+  EXPECT_LT(memory_stats().peak_allocated - before, int64_t{75} * 400000 * 4) << "all logits at once";
+  backward(loss);
+  EXPECT_NEAR(loss.value().item(), want.loss, 1e-5 * want.loss);
+  EXPECT_CLOSE_RMS(values(x.grad()), want.dx, 1e-5);
+  EXPECT_CLOSE_RMS(values(w.grad()), want.dw, 1e-5);
+}
+
+TEST(Head, AnyIncomingGradientAndUnusedLosses) {
+  const HeadCase c = head_case(12, 8, 11);
+  const HeadResult want = plain_head(c, 1);
+  const Variable x(c.x, true), w(c.w, true);
+  const Variable unused = ops::linear_cross_entropy(x, w, c.targets, 1);
+  const Variable loss = ops::linear_cross_entropy(x, w, c.targets, 1);
+  backward(ops::scale(loss, 2));
+  std::vector<double> dx = want.dx, dw = want.dw;
+  for (auto* g : {&dx, &dw})
+    for (double& v : *g) v *= 2;
+  EXPECT_CLOSE_RMS(values(x.grad()), dx, 1e-12);
+  EXPECT_CLOSE_RMS(values(w.grad()), dw, 1e-12);
+}
+
+TEST(Head, AccumulatesOverMicroBatchesAndWithATiedEmbedding) {
+  const HeadCase c = head_case(12, 8, 11);
+  const Tensor ids = Tensor::from(std::vector<int32_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0}, {12});
+  const auto fn = [&](const std::vector<Variable>& v) {
+    const Variable first = ops::linear_cross_entropy(ops::embedding(v[0], ids), v[0], c.targets, 0.5);
+    return ops::add(first, ops::linear_cross_entropy(ops::scale(ops::embedding(v[0], ids), 0.3), v[0], c.targets, 0.5));
+  };
+  EXPECT_TRUE(gradcheck(fn, {c.w}));
+}
+
+TEST(Head, WithoutGradientsNothingIsKept) {
+  const HeadCase c = head_case(12, 8, 11);
+  const Variable x(c.x, true), w(c.w, true);
+  const NoGrad no_grad;
+  const int64_t before = memory_stats().allocated;
+  const Variable loss = ops::linear_cross_entropy(x, w, c.targets, 1);
+  EXPECT_FALSE(loss.requires_grad());
+  EXPECT_LE(memory_stats().allocated, before + 64);
+}
+
+}  // namespace
+}  // namespace moba::test
