@@ -171,12 +171,22 @@ void attend(const View& w, int64_t h, const OracleSelection& selection, Round ro
       double* dq = &result.dq[static_cast<size_t>(((w.q0 + i) * w.c.H + h) * D)];
       double* dk = &result.dk[static_cast<size_t>(((w.k0 + t) * w.c.Hk + h / w.group()) * D)];
       double* dv = &result.dv[static_cast<size_t>(((w.k0 + t) * w.c.Hk + h / w.group()) * D)];
+      const double noise = scale * p * std::sqrt(dot(w.dout(i, h), w.dout(i, h), D) * dot(w.v(t, h), w.v(t, h), D));
+      result.dq_noise += noise * noise * dot(w.k(t, h), w.k(t, h), D);
+      result.dk_noise += noise * noise * dot(w.q(i, h), w.q(i, h), D);
       for (int64_t d = 0; d < D; ++d) {
         dq[d] += ds * w.k(t, h)[d];
         dk[d] += ds * w.q(i, h)[d];
         dv[d] += p * w.dout(i, h)[d];
       }
     }
+}
+
+// sqrt(noise / |gradient|^2) in units of fp32's eps.
+double relative_noise(double noise_squared, const std::vector<double>& gradient) {
+  double norm = 0;
+  for (const double x : gradient) norm += x * x;
+  return norm == 0 ? 0 : std::sqrt(noise_squared / norm) * std::numeric_limits<float>::epsilon();
 }
 
 template <class Round>
@@ -191,6 +201,8 @@ OracleAttention attend_all(const MobaCase& c, const MobaInputs& in, const Oracle
     for (int64_t h = 0; h < c.H; ++h) attend(View(c, in, s), h, selection, round, result);
   for (auto* gradient : {&result.dq, &result.dk, &result.dv})
     for (double& x : *gradient) x = round(x);
+  result.dq_noise = relative_noise(result.dq_noise, result.dq);
+  result.dk_noise = relative_noise(result.dk_noise, result.dk);
   return result;
 }
 
@@ -231,16 +243,20 @@ Tolerance tolerance_for(DType dtype, const MobaCase& c, const MobaInputs& in, co
                         const OracleAttention& want) {
   const double epsilon = dtype == DType::f64 ? std::numeric_limits<double>::epsilon() : std::numeric_limits<float>::epsilon();
   const double rounding = 4 * epsilon * want.largest_score;
-  if (dtype == DType::f64) return {1e-12 + rounding, 1e-11 + 4 * rounding, 1e-11 + 4 * rounding, 1e-11 + 4 * rounding};
+  const double noise_scale = 4 * epsilon / std::numeric_limits<float>::epsilon();
+  const double dq_extra = 4 * rounding + noise_scale * want.dq_noise, dk_extra = 4 * rounding + noise_scale * want.dk_noise;
+  if (dtype == DType::f64) return {1e-12 + rounding, 1e-11 + dq_extra, 1e-11 + dk_extra, 1e-11 + 4 * rounding, 1e-12 + rounding};
   if (dtype == DType::f32) {
-    const double gradient = std::max(1e-4, 4 * rounding);
-    return {std::max(1e-5, rounding), gradient, gradient, gradient};
+    return {std::max(1e-5, rounding), std::max(1e-4, dq_extra), std::max(1e-4, dk_extra), std::max(1e-4, 4 * rounding),
+            std::max(1e-5, rounding)};
   }
   const OracleAttention plain = plain_bf16_attention(c, in, selection);
-  const auto times = [&](double factor, const std::vector<double>& got, const std::vector<double>& exact) {
-    return std::max(1e-3, factor * relative_rms(got, exact)) + rounding;
+  const auto times = [](double factor, const std::vector<double>& got, const std::vector<double>& exact) {
+    return std::max(1e-3, factor * relative_rms(got, exact));
   };
-  return {times(2, plain.out, want.out), times(3, plain.dq, want.dq), times(3, plain.dk, want.dk), times(3, plain.dv, want.dv)};
+  // Scores and sums are fp32 here too, so the extras are the same.
+  return {times(2, plain.out, want.out) + rounding, times(3, plain.dq, want.dq) + dq_extra, times(3, plain.dk, want.dk) + dk_extra,
+          times(3, plain.dv, want.dv) + 4 * rounding, 1e-3 + rounding};
 }
 
 }  // namespace moba::test
