@@ -121,13 +121,13 @@ class Call {
   // fp32 sums -> dk (scaled) and dv of the tensor type.
   template <class E>
   void write_key_gradients(const AttentionGradArgs& args) const {
-    const auto scale = static_cast<float>(args_.softmax_scale);
+    const double scale = table_.shape.pair == 1 ? 0.693147180559945 : args_.softmax_scale;  // fp32 queries carried scale * log2(e)
     for (const Sequence& s : plan_.sequences) {
       parallel_for(s.k_count, 256, [&](int64_t begin, int64_t end) {
         for (int64_t t = begin; t < end; ++t) {
           for (int64_t kv = 0; kv < plan_.kv_heads; ++kv) {
             const int64_t to = ((s.k_begin + t) * plan_.kv_heads + kv) * plan_.head_dim, from = t * plan_.padded_dim;
-            write_row(key_sums(plan_.at.dk, s, kv) + from, scale, static_cast<E*>(args.dk) + to);
+            write_row(key_sums(plan_.at.dk, s, kv) + from, static_cast<float>(scale), static_cast<E*>(args.dk) + to);
             write_row(key_sums(plan_.at.dv, s, kv) + from, 1.0f, static_cast<E*>(args.dv) + to);
           }
         }

@@ -12,6 +12,15 @@
 
 namespace moba::kernels::attention_cpu {
 
+// a * b + c rounded as the vectors of this instruction set round it. Spelled out: vectorised in-order sums would split it.
+MOBA_INLINE float fused(float a, float b, float c) {
+#ifdef __FMA__
+  return __builtin_fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
 template <class G, class E>
 class BackwardChunk {
   using V = typename G::V;
@@ -84,7 +93,8 @@ class BackwardChunk {
   }
   void publish(int64_t panels) { __atomic_store_n(job_.progress, panels, __ATOMIC_RELEASE); }
 
-  // lse in log2 units, delta = dO . O, and whether q or dO hold NaN or Inf anywhere.
+  // lse in log2 units, delta = dO . O, and whether q or dO hold NaN or Inf anywhere. delta is summed in the order of the products:
+  // where one key takes all of a row's weight, O = V bit for bit and dP - delta cancels to 0.
   void start_rows() {
     F poison = V::zero();  // 0 or NaN: sum of x * 0
     for (int64_t r = 0; r < rows_; ++r) {
@@ -92,16 +102,13 @@ class BackwardChunk {
       const E* q = static_cast<const E*>(job_.q) + at;
       const E* o = static_cast<const E*>(job_.out) + at;
       const E* g = static_cast<const E*>(job_.dout) + at;
-      F sum = V::zero();
+      float sum = 0;
+      for (int64_t d = 0; d < depth_.d; ++d) sum = fused(to_float(g[d]), to_float(o[d]), sum);
       int64_t d = 0;
-      auto add = [&](F x, F y, F z) __attribute__((always_inline)) {
-        sum = V::fma(x, y, sum);
-        poison = poison + x * V::zero() + z * V::zero();
-      };
-      for (; d + V::kLanes <= depth_.d; d += V::kLanes) add(V::load(g + d), V::load(o + d), V::load(q + d));
+      for (; d + V::kLanes <= depth_.d; d += V::kLanes) poison = poison + V::load(q + d) * V::zero() + V::load(g + d) * V::zero();
       const int tail = static_cast<int>(depth_.d - d);
-      if (tail > 0) add(V::load_partial(g + d, tail), V::load_partial(o + d, tail), V::load_partial(q + d, tail));
-      delta_[r] = V::sum(sum);
+      if (tail > 0) poison = poison + V::load_partial(q + d, tail) * V::zero() + V::load_partial(g + d, tail) * V::zero();
+      delta_[r] = sum;
       lse_[r] = job_.lse[lse_offset(job_, r)] * kLog2E;
     }
     nonfinite_ = V::sum(poison) != 0;
@@ -118,8 +125,8 @@ class BackwardChunk {
   }
 
   void tile(const Stretch& s, const int32_t* rows, int count, bool exact) {
-    gather(job_.q, rows, count, queries_, query_pairs_);
-    gather(job_.dout, rows, count, douts_, dout_pairs_);
+    gather(job_.q, query_factor<G>(job_), rows, count, queries_, query_pairs_);
+    gather(job_.dout, 1.0f, rows, count, douts_, dout_pairs_);
     multiply_columns<G>(job_, s, rows, count, queries_, row_stride(), job_.packed.k_columns, depth_.words, p_);
     multiply_columns<G>(job_, s, rows, count, douts_, row_stride(), job_.packed.v_columns, depth_.words, ds_);
     for (int i = 0; i < count; ++i) weights_row(s, rows[i], p_ + i * kScoreStride, ds_ + i * kScoreStride);
@@ -147,11 +154,11 @@ class BackwardChunk {
   }
 
   // Rows of the tile as words along D; with pairs also as pairs of rows for the products that sum over rows.
-  void gather(const void* from, const int32_t* rows, int count, float* words, float* pairs) {
+  void gather(const void* from, float factor, const int32_t* rows, int count, float* words, float* pairs) {
     for (int i = 0; i < count; ++i) {
       float* to = words + i * row_stride();
       for (int64_t w = depth_.words / V::kLanes * V::kLanes; w < row_stride(); w += V::kLanes) V::store(to + w, V::zero());
-      gather_row<G>(static_cast<const E*>(from) + row_offset(job_, rows[i]), depth_, to);
+      gather_row<G>(static_cast<const E*>(from) + row_offset(job_, rows[i]), depth_, factor, to);
     }
     if constexpr (G::kPair == 2) interleave(words, row_stride(), 0, depth_.padded, count, pairs);
   }
@@ -182,9 +189,10 @@ class BackwardChunk {
 
   template <bool Masked>
   void weights(int64_t row, float* scores, float* dp, int64_t from, int64_t to, int64_t begin, int64_t end) {
-    const F unit = V::splat(job_.scale * kLog2E), lse = V::splat(-lse_[row]), delta = V::splat(delta_[row]);
+    const float unit = score_factor<G>(job_), lse = lse_[row];
+    const F delta = V::splat(delta_[row]);
     for (int64_t k = from; k < to; k += V::kLanes) {
-      F p = G::exp2(V::fma(V::load(scores + k), unit, lse));
+      F p = probability<G>(V::load(scores + k), unit, lse);
       F ds = p * (V::load(dp + k) - delta);
       if constexpr (Masked) {
         const typename V::I mask = readable<V>(k, begin, end);

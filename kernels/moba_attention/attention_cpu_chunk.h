@@ -203,6 +203,26 @@ static void exact_product(const float* a, int64_t begin, int64_t end, const floa
   }
 }
 
+// Scores are kept in units of log2. With fp32 words queries carry that factor, so that the largest score of a row cancels exactly
+// in the exponent; pairs cannot carry it, there it is applied to the product.
+template <class G>
+MOBA_INLINE float query_factor(const ChunkJob& job) {
+  return G::kPair == 1 ? job.scale * kLog2E : 1.0f;
+}
+template <class G>
+MOBA_INLINE float score_factor(const ChunkJob& job) {
+  return G::kPair == 1 ? 1.0f : job.scale * kLog2E;
+}
+// 2^(score * unit - shift).
+template <class G>
+MOBA_INLINE typename G::V::F probability(typename G::V::F score, float unit, float shift) {
+  using V = typename G::V;
+  if constexpr (G::kPair == 1)
+    return G::exp2(score - V::splat(shift));
+  else
+    return G::exp2(V::fma(score, V::splat(unit), V::splat(-shift)));
+}
+
 // Row r of q, dout (element offsets from the job's pointers) and of lse.
 MOBA_INLINE int64_t row_offset(const ChunkJob& job, int64_t row) {
   return row / job.group * job.token_stride + row % job.group * job.head_dim;

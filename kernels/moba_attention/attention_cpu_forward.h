@@ -55,7 +55,8 @@ class ForwardChunk {
 
   void tile(const Stretch& s, const int32_t* rows, int count) {
     const E* q = static_cast<const E*>(job_.q);
-    for (int i = 0; i < count; ++i) gather_row<G>(q + row_offset(job_, rows[i]), depth_, queries_ + i * depth_.words);
+    for (int i = 0; i < count; ++i)
+      gather_row<G>(q + row_offset(job_, rows[i]), depth_, query_factor<G>(job_), queries_ + i * depth_.words);
     multiply_columns<G>(job_, s, rows, count, queries_, depth_.words, job_.packed.k_columns, depth_.words, scores_);
     float factor[kTileRows];
     for (int i = 0; i < count; ++i) factor[i] = softmax_row(s, stretch_limits(job_, s, rows[i]), rows[i], scores_ + i * kScoreStride);
@@ -92,7 +93,7 @@ class ForwardChunk {
       best[0] = V::max(load(k), best[0]);
       best[1] = V::max(load(k + kLanes), best[1]);
     }
-    const float unit = job_.scale * kLog2E;
+    const float unit = score_factor<G>(job_);
     const float panel_max = V::reduce_max(V::max(best[0], best[1])) * unit;
     const float old_max = max_[row], new_max = panel_max > old_max ? panel_max : old_max;
     max_[row] = new_max;
@@ -100,7 +101,7 @@ class ForwardChunk {
     for (int64_t k = from; k < to; k += 2 * kLanes) {
       MOBA_UNROLL
       for (int j = 0; j < 2; ++j) {
-        F p = G::exp2(V::fma(load(k + j * kLanes), V::splat(unit), V::splat(-new_max)));
+        F p = probability<G>(load(k + j * kLanes), unit, new_max);
         if constexpr (Masked) p = (F)((typename V::I)p & readable<V>(k + j * kLanes, begin, end));
         total[j] = total[j] + p;
         if constexpr (G::kPair == 2)

@@ -127,17 +127,17 @@ MOBA_INLINE int64_t padded_panel_keys(int64_t keys, int64_t panel) {
 // The word that holds one value (fp32) or the pair of bf16 (lo, hi).
 MOBA_INLINE float pair_word(bf16 lo, bf16 hi) { return __builtin_bit_cast(float, uint32_t{lo.bits} | uint32_t{hi.bits} << 16); }
 
-// Row of E [d] -> words along D.
+// Row of E [d] -> words along D; fp32 words are multiplied by factor, pairs are copied as they are.
 template <class G, class E>
-MOBA_INLINE void gather_row(const E* from, const Depth<G>& depth, float* to) {
+MOBA_INLINE void gather_row(const E* from, const Depth<G>& depth, float factor, float* to) {
   using V = typename G::V;
   if constexpr (G::kPair == 2) {
     to[depth.words - 1] = 0;  // odd D: the missing half
     __builtin_memcpy(to, from, static_cast<size_t>(depth.d) * sizeof(E));
   } else {
     int64_t d = 0;
-    for (; d + V::kLanes <= depth.d; d += V::kLanes) V::store(to + d, V::load(from + d));
-    for (; d < depth.d; ++d) to[d] = to_float(from[d]);
+    for (; d + V::kLanes <= depth.d; d += V::kLanes) V::store(to + d, V::load(from + d) * V::splat(factor));
+    for (; d < depth.d; ++d) to[d] = to_float(from[d]) * factor;
   }
 }
 
