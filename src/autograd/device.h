@@ -1,6 +1,8 @@
 // The device seam: everything tensor code asks of a device that is not a kernel. One backend per device type; a build
 // without CUDA links no_cuda.cpp, whose backend counts no devices and refuses the rest.
 #pragma once
+#include <string>
+
 #include "kernels/common/dispatch.h"
 
 namespace moba {
@@ -9,6 +11,7 @@ class DeviceBackend {
  public:
   virtual ~DeviceBackend() = default;
   virtual int count() const = 0;
+  virtual std::string description() const = 0;  // what was found, for people: "CUDA runtime 13.0, no usable GPU (...)"
   // Memory aligned to 64 bytes or more, contents undefined; Error when the device has none left.
   virtual void* allocate(size_t bytes, int index) = 0;
   virtual void release(void* data, size_t bytes, int index) = 0;  // bytes as allocated

@@ -36,6 +36,7 @@ void* map_aligned(size_t bytes) {
 class CpuBackend final : public DeviceBackend {
  public:
   int count() const override { return 1; }
+  std::string description() const override { return "CPU"; }
 
   void* allocate(size_t bytes, int) override {
     void* data = bytes >= kMappedFrom ? map_aligned(bytes) : std::aligned_alloc(kAlignment, round_up(bytes, kAlignment));

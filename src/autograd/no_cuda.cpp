@@ -10,6 +10,7 @@ namespace {
 class NoCuda final : public DeviceBackend {
  public:
   int count() const override { return 0; }
+  std::string description() const override { return "built without CUDA"; }
   void* allocate(size_t, int) override { refuse(); }
   void release(void*, size_t, int) override { refuse(); }
   void fill_bytes(void*, int, size_t, const kernels::Stream&) override { refuse(); }

@@ -16,13 +16,18 @@ std::atomic<uint64_t> sequence_counter{1};
 }  // namespace
 
 Variable::Variable(Tensor value, bool requires_grad, std::string name) : slot_(std::make_shared<Slot>()) {
+  slot_->requires_grad = requires_grad;
+  slot_->name = std::move(name);
+  value_ = std::make_shared<Tensor>();
+  set_value(std::move(value));
+}
+
+void Variable::set_value(Tensor value) {
   MOBA_ASSERT(value.defined());
   slot_->shape = value.shape();
   slot_->dtype = value.dtype();
   slot_->device = value.device();
-  slot_->requires_grad = requires_grad;
-  slot_->name = std::move(name);
-  value_ = std::make_shared<Tensor>(std::move(value));
+  *value_ = std::move(value);
 }
 
 Variable Variable::edge() const {

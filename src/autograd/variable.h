@@ -31,7 +31,7 @@ class Variable {
 
   bool defined() const { return slot_ != nullptr; }
   const Tensor& value() const { return *value_; }
-  void set_value(Tensor value) { *value_ = std::move(value); }  // same shape and dtype
+  void set_value(Tensor value);
   const Shape& shape() const { return slot_->shape; }
   DType dtype() const { return slot_->dtype; }
   bool requires_grad() const { return slot_ && slot_->requires_grad; }

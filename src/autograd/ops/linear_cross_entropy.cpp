@@ -13,8 +13,57 @@ namespace {
 
 constexpr int64_t kChunkLogits = int64_t{16} << 20;  // elements: 64 MiB of fp32
 constexpr int64_t kRowStep = 32;
+constexpr int64_t kSparseShare = 8;  // rows are gathered when more than 1/8 of the targets do not count
 
 int64_t chunk_rows(int64_t vocab) { return std::max(kChunkLogits / vocab / kRowStep * kRowStep, kRowStep); }
+
+// Runs [begin, end) of tokens whose targets count.
+struct Runs {
+  std::vector<std::pair<int64_t, int64_t>> all;
+  int64_t tokens = 0;
+};
+
+Runs counted_runs(const Tensor& targets) {
+  Runs runs;
+  const std::vector<int32_t> host = targets.to_vector<int32_t>();
+  const auto n = static_cast<int64_t>(host.size());
+  for (int64_t i = 0; i < n; ++i) {
+    if (host[static_cast<size_t>(i)] == -1) continue;
+    if (runs.all.empty() || runs.all.back().second != i) runs.all.emplace_back(i, i);
+    runs.all.back().second = i + 1;
+    ++runs.tokens;
+  }
+  return runs;
+}
+
+Shape with_rows(const Tensor& t, int64_t rows) {
+  Shape shape = t.shape();
+  shape[0] = rows;
+  return shape;
+}
+
+// The rows of the runs, one after another.
+Tensor gathered(const Tensor& t, const Runs& runs) {
+  Tensor packed = Tensor::empty(with_rows(t, runs.tokens), t.dtype(), t.device());
+  int64_t at = 0;
+  for (const auto& [begin, end] : runs.all) {
+    packed.rows(at, at + end - begin).copy_from(t.rows(begin, end));
+    at += end - begin;
+  }
+  return packed;
+}
+
+// The reverse, into `rows` rows; zeros elsewhere.
+Tensor spread(const Tensor& packed, const Runs& runs, int64_t rows) {
+  if (!packed.defined()) return packed;
+  Tensor t = Tensor::zeros(with_rows(packed, rows), packed.dtype(), packed.device());
+  int64_t at = 0;
+  for (const auto& [begin, end] : runs.all) {
+    t.rows(begin, end).copy_from(packed.rows(at, at + end - begin));
+    at += end - begin;
+  }
+  return t;
+}
 
 struct Head {
   Tensor x, weight, targets;  // [T, C], [V, C], i32 [T]
@@ -103,21 +152,29 @@ Variable linear_cross_entropy(const Variable& x, const Variable& weight, const T
   check_dtype("linear_cross_entropy", "targets", targets.dtype(), DType::i32);
   MOBA_CHECK(targets.numel() == xv.size(0), "linear_cross_entropy: {} targets for {} tokens", targets.numel(), xv.size(0));
 
+  // Where many targets do not count (supervised fine-tuning), only the rows that do go through the head.
+  const int64_t tokens = xv.size(0);
+  const Tensor flat_targets = targets.reshape({-1});
+  const Runs runs = counted_runs(flat_targets);
+  const bool sparse = runs.tokens < tokens - tokens / kSparseShare;
+  const int64_t rows = sparse ? runs.tokens : tokens;
   auto head = std::make_shared<Head>();
-  *head = {.x = xv,
-           .weight = wv,
-           .targets = targets.reshape({-1}),
-           .losses = Tensor::empty({xv.size(0)}, DType::f64, xv.device()),
-           .dx = {},
-           .dw = {},
-           .scale = scale};
-  if (records({x})) head->dx = Tensor::empty(xv.shape(), x.grad_dtype(), xv.device());
-  if (records({weight})) head->dw = (xv.size(0) ? Tensor::empty : Tensor::zeros)(wv.shape(), wide(wv.dtype()), wv.device());
+  head->x = sparse ? gathered(xv, runs) : xv;
+  head->weight = wv;
+  head->targets = sparse ? gathered(flat_targets, runs) : flat_targets;
+  head->losses = Tensor::empty({rows}, DType::f64, xv.device());
+  head->scale = scale;
+  if (records({x})) head->dx = Tensor::empty({rows, xv.size(1)}, x.grad_dtype(), xv.device());
+  if (records({weight})) head->dw = (rows ? Tensor::empty : Tensor::zeros)(wv.shape(), wide(wv.dtype()), wv.device());
   head->run();
+  if (sparse) {
+    head->losses = spread(head->losses, runs, tokens);
+    head->dx = spread(head->dx, runs, tokens);
+  }
   if (token_losses) *token_losses = head->losses;
 
   Tensor y = Tensor::full({1}, scale * sum_in_order(head->losses), DType::f64, xv.device());
-  head->x = head->weight = head->losses = Tensor();
+  head->x = head->weight = head->targets = head->losses = Tensor();
   return make_output(std::move(y), "linear_cross_entropy", {x, weight}, [head, x = x.edge(), weight = weight.edge()](const Tensor& grad) {
     hand_over(x, head->dx, grad.item());
     hand_over(weight, head->dw, grad.item());
