@@ -73,6 +73,8 @@ TEST(Transformer, StartDependsOnSeedAndNameOnly) {
 
 // Central differences in fp64 with the selection held, on a few elements of every parameter.
 void check_gradients(const TransformerConfig& config, const std::vector<LayerAttention>& layers) {
+  const int threads = num_threads();
+  set_num_threads(1);  // hundreds of tiny forwards
   Transformer model(config, DType::f64, 3);
   perturb_vectors(model, 11);
   const TokenBatch batch = random_batch(config.vocab_size, {19, 0, 8, 1}, 5);
@@ -101,6 +103,7 @@ void check_gradients(const TransformerConfig& config, const std::vector<LayerAtt
       EXPECT_NEAR(got, numeric, 1e-8 + 1e-6 * std::abs(numeric)) << p.name << " element " << i;
     }
   }
+  set_num_threads(threads);
 }
 
 TEST(Transformer, GradientsMatchFiniteDifferencesWithMoba) {
