@@ -27,8 +27,6 @@ struct Expectation {
 template <class T>
 void expect_case(const MobaCase& c) {
   const Expectation<T> e(c);
-  // Rounding of the products inside a score, as in tolerance_for.
-  const double lse_rounding = (std::is_same_v<T, double> ? 1e-15 : 4 * 1.2e-7) * e.want.largest_score;
   // fp64 has one implementation, whatever the variant.
   const std::vector<Isa> variants = std::is_same_v<T, double> ? std::vector{Isa::reference} : kernels::supported_isas();
   for (const Isa isa : variants) {
