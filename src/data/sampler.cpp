@@ -25,10 +25,13 @@ Stretch make_stretch(int64_t length) {
 }
 
 // Tokens [begin, begin + T + 1) of the file, whatever documents they cross.
-Stretch read_window(const TokenDataset& data, int64_t begin, int64_t length) {
+Stretch read_window(const TokenDataset& data, int64_t begin, int64_t length, bool ignore_loss_mask) {
   Stretch s = make_stretch(length);
   data.read_tokens(begin, length, s.tokens.data());
-  data.read_loss_mask(begin, length, s.counts.data());
+  if (ignore_loss_mask)
+    std::ranges::fill(s.counts, uint8_t{1});
+  else
+    data.read_loss_mask(begin, length, s.counts.data());
   s.starts.push_back(0);
   const auto offsets = data.document_offsets();
   for (auto next = std::ranges::upper_bound(offsets, begin); next != offsets.end() && *next < begin + length; ++next) {
@@ -38,14 +41,17 @@ Stretch read_window(const TokenDataset& data, int64_t begin, int64_t length) {
 }
 
 // The whole documents of one bin, then end tokens that count nowhere.
-Stretch read_bin(const TokenDataset& data, std::span<const int64_t> documents, int64_t length) {
+Stretch read_bin(const TokenDataset& data, std::span<const int64_t> documents, int64_t length, bool ignore_loss_mask) {
   Stretch s = make_stretch(length);
   const auto offsets = data.document_offsets();
   int64_t at = 0;
   for (const int64_t d : documents) {
     const int64_t tokens = std::min(offsets[d + 1] - offsets[d], length);
     data.read_tokens(offsets[d], tokens, &s.tokens[at]);
-    data.read_loss_mask(offsets[d], tokens, &s.counts[at]);
+    if (ignore_loss_mask)
+      std::fill_n(&s.counts[at], tokens, uint8_t{1});
+    else
+      data.read_loss_mask(offsets[d], tokens, &s.counts[at]);
     s.starts.push_back(static_cast<int32_t>(at));
     at += tokens;
   }
@@ -152,11 +158,13 @@ Sample Sampler::sample(int64_t n) const {
     index = order(index % s.samples[source]);
   }
   const int64_t length = s.config.sequence_length;
-  if (s.config.packing == Packing::concat) return make_sample(read_window(data, index * length, length + 1), s.config.document_mask);
+  if (s.config.packing == Packing::concat) {
+    return make_sample(read_window(data, index * length, length + 1, s.config.ignore_loss_mask), s.config.document_mask);
+  }
   const PackingPlan& plan = s.plans[source];
   const std::span<const int64_t> bin(plan.documents.data() + plan.bins[index],
                                      static_cast<size_t>(plan.bins[index + 1] - plan.bins[index]));
-  return make_sample(read_bin(data, bin, length + 1), s.config.document_mask);
+  return make_sample(read_bin(data, bin, length + 1, s.config.ignore_loss_mask), s.config.document_mask);
 }
 
 }  // namespace moba

@@ -24,6 +24,7 @@ struct SamplerConfig {
   Packing packing = Packing::concat;
   bool document_mask = false;
   TooLong too_long = TooLong::drop;
+  bool ignore_loss_mask = false;  // every token of a document counts as a target (sft.train_on_prompt)
   bool shuffle = true;          // false: in file order, once (evaluation)
 };
 

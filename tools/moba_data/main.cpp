@@ -5,7 +5,9 @@
 
 #include "kernels/common/check.h"
 #include "kernels/common/threads.h"
+#include "src/data/bpe_trainer.h"
 #include "src/data/dataset_stats.h"
+#include "src/data/file_io.h"
 #include "src/data/prepare.h"
 #include "src/data/token_dataset.h"
 #include "tools/moba_data/progress.h"
@@ -14,9 +16,21 @@ namespace moba {
 namespace {
 
 struct Options {
-  std::string tokenizer, pattern, dataset;
+  std::string tokenizer, pattern, dataset, output;
   PrepareConfig prepare;
+  BpeTrainConfig train;
 };
+
+void run_train(const Options& o) {
+  ProgressBar counting("counting words"), merging("merging", "merges");
+  const auto tokenizer = train_bpe(o.train, [&](TrainPhase phase, int64_t done, int64_t total) {
+    (phase == TrainPhase::count ? counting : merging).update(done, total);
+  });
+  counting.end();
+  merging.end();
+  write_file(o.output, tokenizer->json());
+  fmt::print("{}: vocabulary {}, end token {}\n", o.output, tokenizer->vocab_size(), tokenizer->eos_token_id());
+}
 
 void run_prepare(const Options& o) {
   const auto tokenizer = load_tokenizer(o.tokenizer, o.pattern);
@@ -63,6 +77,14 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.add_option_function<int>(
       "--threads", [](int n) { set_num_threads(n); }, "Compute threads (default: all cores)");
+
+  auto* tokenizer = app.add_subcommand("tokenizer", "Train a tokenizer")->require_subcommand(1);
+  auto* train = tokenizer->add_subcommand("train", "Learn a byte-level BPE vocabulary");
+  train->add_option("--vocab-size", o.train.vocab_size, "Size with the 256 bytes and 3 special tokens")->required();
+  train->add_option("--input", o.train.inputs, "Text files, .jsonl files, folders of them")->required();
+  train->add_option("--output", o.output, "tokenizer.json to write")->required();
+  train->add_option("--pattern", o.train.pattern, "Pre-tokenizer: gpt2, cl100k, o200k or llama3")->capture_default_str();
+  train->callback([&] { run_train(o); });
 
   auto* prepare = app.add_subcommand("prepare", "Tokenise text into an HDF5 token dataset");
   prepare->add_option("--tokenizer", o.tokenizer, "byte, a tokenizer.json, or a .tiktoken rank file")->required();

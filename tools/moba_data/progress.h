@@ -1,4 +1,4 @@
-// Progress of a long command on stderr: one live bar on a terminal, a plain line per tenth elsewhere.
+// Progress of a long command on stderr: one live bar on a terminal, a plain line per quarter elsewhere.
 #pragma once
 #include <chrono>
 #include <cstdint>
@@ -8,16 +8,17 @@ namespace moba {
 
 class ProgressBar {
  public:
-  explicit ProgressBar(std::string title);
-  ~ProgressBar();                            // ends the bar's line
-  void update(int64_t done, int64_t total);  // bytes
+  explicit ProgressBar(std::string title, std::string unit = "B");
+  ~ProgressBar() { end(); }
+  void update(int64_t done, int64_t total);
+  void end();  // ends the bar's line
 
  private:
   using Clock = std::chrono::steady_clock;
-  std::string title_;
+  std::string title_, unit_;
   bool terminal_;
   Clock::time_point start_, last_drawn_;
-  int64_t last_tenth_ = -1;
+  int64_t last_quarter_ = -1;
   bool drawn_ = false;
 };
 
