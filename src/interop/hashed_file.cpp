@@ -185,7 +185,7 @@ FileDigest HashedFileWriter::commit() {
   return digest;
 }
 
-FileDigest write_file(const std::string& path, std::string_view content) {
+FileDigest write_hashed_file(const std::string& path, std::string_view content) {
   HashedFileWriter writer(path);
   writer.append(content.data(), content.size());
   return writer.commit();
@@ -210,7 +210,7 @@ void for_each_piece(const std::string& path, F&& f) {
 
 }  // namespace
 
-std::string read_file(const std::string& path) {
+std::string read_whole_file(const std::string& path) {
   std::string content;
   for_each_piece(path, [&](const char* data, size_t bytes) { content.append(data, bytes); });
   return content;

@@ -29,9 +29,9 @@ class HashedFileWriter {
   std::unique_ptr<Impl> impl_;
 };
 
-FileDigest write_file(const std::string& path, std::string_view content);
-std::string read_file(const std::string& path);  // Error(corrupt_input) if it cannot be read
-FileDigest hash_file(const std::string& path);   // bytes and xxh3 only
+FileDigest write_hashed_file(const std::string& path, std::string_view content);
+std::string read_whole_file(const std::string& path);  // Error(corrupt_input) if it cannot be read
+FileDigest hash_file(const std::string& path);         // bytes and xxh3 only
 
 void sync_directory(const std::string& path);  // makes renames and new names inside durable
 void rename_path(const std::string& from, const std::string& to);

@@ -227,7 +227,7 @@ ModelDescription read_model_config(const std::string& dir) {
   if (!std::filesystem::exists(path)) throw Error(fmt::format("{} does not exist: {} is no model directory", path, dir));
   json config;
   try {
-    config = json::parse(read_file(path));
+    config = json::parse(read_whole_file(path));
   } catch (const json::exception& error) {
     throw Error(fmt::format("{} is damaged: {}", path, std::string(error.what()).substr(0, 200)), ExitCode::corrupt_input);
   }

@@ -15,7 +15,7 @@ std::map<std::string, std::string> read_index(const std::string& path) {
   const auto fail = [&](const std::string& why) { throw Error(fmt::format("{} is damaged: {}", path, why), ExitCode::corrupt_input); };
   std::map<std::string, std::string> shard_of;
   try {
-    const json index = json::parse(read_file(path));
+    const json index = json::parse(read_whole_file(path));
     for (const auto& [name, shard] : index.at("weight_map").items()) shard_of[name] = shard.get<std::string>();
   } catch (const json::exception& error) {
     fail(error.what());

@@ -56,13 +56,13 @@ std::vector<TensorToWrite> state_of(const Optimizer& optimizer) {
 void write_files(const std::string& dir, const CheckpointContents& contents) {
   Manifest manifest;
   const auto path = [&](const char* name) { return dir + "/" + name; };
-  manifest["config.json"] = write_file(path("config.json"), contents.config.dump(2) + "\n");
+  manifest["config.json"] = write_hashed_file(path("config.json"), contents.config.dump(2) + "\n");
   manifest["model.safetensors"] = write_safetensors(path("model.safetensors"), masters_of(contents.model), {{"format", "pt"}});
   if (contents.optimizer) manifest[kOptimizerFile] = write_safetensors(path(kOptimizerFile), state_of(*contents.optimizer), {});
-  if (!contents.tokenizer_json.empty()) manifest["tokenizer.json"] = write_file(path("tokenizer.json"), contents.tokenizer_json);
+  if (!contents.tokenizer_json.empty()) manifest["tokenizer.json"] = write_hashed_file(path("tokenizer.json"), contents.tokenizer_json);
   json trainer_state = contents.trainer_state.is_null() ? json::object() : contents.trainer_state;
   trainer_state["step"] = contents.step;
-  manifest[kTrainerFile] = write_file(path(kTrainerFile), trainer_state.dump(2) + "\n");
+  manifest[kTrainerFile] = write_hashed_file(path(kTrainerFile), trainer_state.dump(2) + "\n");
   write_manifest(dir, contents.step, manifest);
   sync_directory(dir);
 }
@@ -118,7 +118,7 @@ json load_checkpoint(const std::string& dir, Transformer& model, Optimizer* opti
   }
   const std::string path = dir + "/" + kTrainerFile;
   try {
-    return json::parse(read_file(path));
+    return json::parse(read_whole_file(path));
   } catch (const json::exception& error) {
     throw Error(fmt::format("{} is damaged: {}", path, std::string(error.what()).substr(0, 200)), ExitCode::corrupt_input);
   }

@@ -14,7 +14,7 @@ void write_manifest(const std::string& dir, int64_t step, const Manifest& manife
   json files = json::object();
   for (const auto& [name, digest] : manifest) files[name] = {{"bytes", digest.bytes}, {"xxh3", digest.xxh3}, {"sha256", digest.sha256}};
   const json content = {{"format_version", 1}, {"step", step}, {"files", files}};
-  write_file(dir + "/" + kManifestName, content.dump(2) + "\n");
+  write_hashed_file(dir + "/" + kManifestName, content.dump(2) + "\n");
 }
 
 Manifest read_manifest(const std::string& dir) {
@@ -23,7 +23,7 @@ Manifest read_manifest(const std::string& dir) {
     throw Error(fmt::format("{} is incomplete: it has no {}", dir, kManifestName), ExitCode::corrupt_input);
   Manifest manifest;
   try {
-    const json content = json::parse(read_file(path));
+    const json content = json::parse(read_whole_file(path));
     for (const auto& [name, entry] : content.at("files").items())
       manifest[name] = {.bytes = entry.at("bytes").get<int64_t>(),
                         .xxh3 = entry.at("xxh3").get<std::string>(),

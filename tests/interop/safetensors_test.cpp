@@ -143,7 +143,7 @@ TEST(Safetensors, SurvivesRandomDamage) {
   ScratchFolder folder;
   write_safetensors(folder.path("good"), {{"a", ramp({4, 4}, DType::f32, 0), DType::f32}, {"b", ramp({9}, DType::bf16, 0), DType::bf16}},
                     {{"format", "pt"}});
-  const std::string good = read_file(folder.path("good"));
+  const std::string good = read_whole_file(folder.path("good"));
   std::mt19937 random(7);
   int refused = 0;
   for (int round = 0; round < 2000; ++round) {
@@ -186,7 +186,7 @@ TEST(WeightFiles, ReadsShards) {
 
 TEST(HashedFile, DigestsAreThoseOfTheFile) {
   ScratchFolder folder;
-  EXPECT_EQ(write_file(folder.path("abc"), "abc").sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(write_hashed_file(folder.path("abc"), "abc").sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   std::string large(3'000'001, 'q');
   for (size_t i = 0; i < large.size(); ++i) large[i] = static_cast<char>(i * 31);
   HashedFileWriter writer(folder.path("large"));
@@ -196,8 +196,8 @@ TEST(HashedFile, DigestsAreThoseOfTheFile) {
   const FileDigest written = writer.commit();
   EXPECT_EQ(written.xxh3, hash_file(folder.path("large")).xxh3);
   EXPECT_EQ(written.bytes, 3'000'001);
-  EXPECT_EQ(written.sha256, write_file(folder.path("again"), large).sha256);
-  EXPECT_EQ(read_file(folder.path("large")), large);
+  EXPECT_EQ(written.sha256, write_hashed_file(folder.path("again"), large).sha256);
+  EXPECT_EQ(read_whole_file(folder.path("large")), large);
 }
 
 TEST(HashedFile, AbandonedFilesLeaveNothing) {
@@ -207,10 +207,10 @@ TEST(HashedFile, AbandonedFilesLeaveNothing) {
     HashedFileWriter writer(folder.path("x"));
     writer.append("new", 3);
   }
-  EXPECT_EQ(read_file(folder.path("x")), "old");
+  EXPECT_EQ(read_whole_file(folder.path("x")), "old");
   EXPECT_FALSE(std::filesystem::exists(folder.path("x.tmp")));
   try {
-    write_file("/dev/full/x", "a");
+    write_hashed_file("/dev/full/x", "a");
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ExitCode::io);
