@@ -1,4 +1,5 @@
 // linear with packed weights and fp32/bf16 operands, and the fused head.
+#include "kernels/common/threads.h"
 #include "src/autograd/ops.h"
 #include "tests/support/gradcheck.h"
 
@@ -136,13 +137,13 @@ TEST(Head, AgreesWithPlainInEveryDtype) {
 
 // Vocabulary so large that the tokens fall into several chunks, the last one short.
 TEST(Head, SeveralChunks) {
-  const HeadCase c = head_case(75, 4, 400000);
+  const HeadCase c = head_case(40, 4, 400000);
   const HeadResult want = plain_head(c, 0.5);
   const Variable x(c.x.to(DType::f32), true), w(c.w.to(DType::f32), true);
   reset_peak_memory();
   const int64_t before = memory_stats().allocated;
   const Variable loss = ops::linear_cross_entropy(x, w, c.targets, 0.5);
-  EXPECT_LT(memory_stats().peak_allocated - before, int64_t{75} * 400000 * 4) << "all logits at once";
+  EXPECT_LT(memory_stats().peak_allocated - before, int64_t{40} * 400000 * 4) << "all logits at once";
   backward(loss);
   EXPECT_NEAR(loss.value().item(), want.loss, 1e-5 * want.loss);
   EXPECT_CLOSE_RMS(values(x.grad()), want.dx, 1e-5);
@@ -192,13 +193,46 @@ TEST(Head, AccumulatesOverMicroBatchesAndWithATiedEmbedding) {
 }
 
 TEST(Head, WithoutGradientsNothingIsKept) {
-  const HeadCase c = head_case(12, 8, 11);
+  const HeadCase c = head_case(12, 8, 4000);
   const Variable x(c.x, true), w(c.w, true);
   const NoGrad no_grad;
   const int64_t before = memory_stats().allocated;
+  reset_peak_memory();
   const Variable loss = ops::linear_cross_entropy(x, w, c.targets, 1);
   EXPECT_FALSE(loss.requires_grad());
   EXPECT_LE(memory_stats().allocated, before + 64);
+  EXPECT_LE(memory_stats().peak_allocated, before + 12 * 4000 * 8 + 1000) << "one chunk of logits, no gradient of W";
+}
+
+// Every op of a block and the head, shapes large enough to be cut into pieces.
+TEST(Ops, SameBitsForAnyThreads) {
+  const int threads = num_threads();
+  const HeadCase c = head_case(300, 96, 130);
+  std::vector<int32_t> ids, positions;
+  for (int32_t t = 0; t < 300; ++t) ids.push_back(t * 7 % 130), positions.push_back(t);
+  const Tensor id = Tensor::from(ids, {300}), position = Tensor::from(positions, {300}),
+               cu = Tensor::from(std::vector<int32_t>{0, 120, 300}, {3});
+  const Tensor inv_freq = Tensor::from(kernels::rope_inv_freq(32, 10000, {}), {16});
+  for (DType dtype : {DType::f32, DType::bf16}) {
+    std::vector<std::vector<double>> seen;
+    for (int n : {1, 2, 4}) {
+      set_num_threads(n);
+      const Variable table(c.w.to(dtype), true), norm(random({96}, 5).to(dtype), true), w(random({96, 96}, 6, 0.1).to(dtype), true),
+          conv(random({96, 3}, 7).to(dtype), true);
+      const Variable x = ops::embedding(table, id);
+      const Variable k = ops::key_conv(ops::linear(ops::rms_norm(x, norm, 1e-5), w), conv, cu);
+      const Variable turned = ops::reshape(ops::rope(ops::reshape(k, {300, 3, 32}), position, inv_freq), {300, 96});
+      const auto [sum, normed] = ops::add_rms_norm(turned, x, norm, 1e-5);
+      backward(ops::linear_cross_entropy(ops::add(sum, ops::swiglu(ops::linear(normed, w), normed)), table, c.targets, 1.0 / 300));
+      std::vector<double> all;
+      for (const Variable& v : {table, norm, w, conv})
+        for (double g : values(v.grad())) all.push_back(g);
+      seen.push_back(all);
+    }
+    EXPECT_TRUE(same_bits("2 threads", seen[1].data(), seen[0].data(), seen[0].size() * 8)) << dtype_name(dtype);
+    EXPECT_TRUE(same_bits("4 threads", seen[2].data(), seen[0].data(), seen[0].size() * 8)) << dtype_name(dtype);
+  }
+  set_num_threads(threads);
 }
 
 }  // namespace
