@@ -2,8 +2,9 @@
 
 #include "kernels/common/check.h"
 #include "kernels/common/pick_isa.h"
+#include "kernels/matmul/matmul_blocked.h"
 #include "kernels/matmul/matmul_cuda.h"
-#include "kernels/matmul/matmul_tiles.h"
+#include "kernels/matmul/matmul_native.h"
 
 namespace moba::kernels {
 namespace {
@@ -23,33 +24,17 @@ void validate(const MatmulArgs& p) {
   check_stride("ldc", p.ldc, p.n);
 }
 
-#ifdef MOBA_ONEDNN
-detail::Product as_product(const MatmulArgs& p) {
-  detail::Product q;
-  q.m = p.m;
-  q.n = p.n;
-  q.k = p.k;
-  q.a = {p.a, p.dtype, p.transpose_a, p.lda ? p.lda : (p.transpose_a ? p.m : p.k)};
-  q.b = {p.b, p.dtype, p.transpose_b, p.ldb ? p.ldb : (p.transpose_b ? p.k : p.n)};
-  q.alpha = p.alpha;
-  q.beta = p.beta;
-  q.c = p.c;
-  q.c_dtype = p.out_dtype;
-  q.ldc = p.ldc ? p.ldc : p.n;
-  return q;
-}
-#endif
-
 }  // namespace
 
 void matmul(const MatmulArgs& p) {
   validate(p);
   if (p.stream.device == DeviceType::cuda) return cuda::matmul(p);
   if (p.m == 0 || p.n == 0) return;
+  if (use_reference(p.dtype) || p.k == 0) return matmul_reference(p);
 #ifdef MOBA_ONEDNN
-  if (!use_reference(p.dtype) && p.k > 0) return detail::tiled_product(as_product(p), p.dtype == DType::bf16 && has_bf16_products());
+  if (p.dtype == DType::bf16 && has_bf16_products()) return detail::native_bf16_product(p);
 #endif
-  matmul_reference(p);
+  detail::blocked_product(p);
 }
 
 }  // namespace moba::kernels

@@ -1,0 +1,140 @@
+// Included once per instruction set with MOBA_ISA naming the namespace.
+#include "kernels/common/simd.h"
+#include "kernels/matmul/blocked_table.h"
+
+namespace moba::kernels::MOBA_ISA {
+namespace {
+
+using V = Simd<kNativeVectorBytes>;
+constexpr int kLanes = V::kLanes;
+constexpr int kVectors = 2;  // per row of the register tile
+constexpr int kCols = kVectors * kLanes;
+constexpr int kRows = kNativeVectorBytes == 64 ? 14 : 6;  // accumulators, two vectors of B and a broadcast fill 32 or 16 registers
+
+// One register tile over the whole depth; sums[r * kCols + col].
+template <bool kInRows>
+[[gnu::always_inline]] inline void multiply(int64_t depth, const float* a, const float* b, V::F (&sums)[kRows][kVectors]) {
+  MOBA_UNROLL
+  for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = V::zero();
+  for (int64_t k = 0; k < depth; ++k, b += kCols) {
+    const V::F b0 = V::load(b), b1 = V::load(b + kLanes);
+    MOBA_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const V::F x = V::splat(kInRows ? a[r * kPackedRow + k] : a[k * kRows + r]);
+      sums[r][0] = V::fma(x, b0, sums[r][0]);
+      sums[r][1] = V::fma(x, b1, sums[r][1]);
+    }
+  }
+}
+
+[[gnu::always_inline]] inline void write(const V::F (&sums)[kRows][kVectors], float alpha, float beta, float* c, int64_t ldc) {
+  MOBA_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    MOBA_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      float* at = c + r * ldc + v * kLanes;
+      const V::F scaled = V::splat(alpha) * sums[r][v];
+      V::store(at, beta == 0 ? scaled : V::splat(beta) * V::load(at) + scaled);
+    }
+  }
+}
+
+[[gnu::always_inline]] inline void copy_block(int64_t rows, int64_t cols, const float* from, int64_t from_ld, float* to, int64_t to_ld) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t j = 0; j < cols; ++j) to[r * to_ld + j] = from[r * from_ld + j];
+}
+
+template <bool kInRows>
+void tile_as(const BlockedTile& t) {
+  for (int64_t j = 0; j < t.cols; j += kCols) {
+    const float* b = t.b + j / kCols * t.b_panel;
+    for (int64_t i = 0; i < t.rows; i += kRows) {
+      float* c = t.c + i * t.ldc + j;
+      const int64_t rows = t.rows - i < kRows ? t.rows - i : kRows, cols = t.cols - j < kCols ? t.cols - j : kCols;
+      for (int64_t r = 0; r < rows; ++r) __builtin_prefetch(c + r * t.ldc, 1);
+      V::F sums[kRows][kVectors];
+      multiply<kInRows>(t.depth, t.a + i / kRows * t.a_group, b, sums);
+      // Border tiles go through a full one beside C: one piece of code, so an element's bits do not depend on its place.
+      const bool whole = rows == kRows && cols == kCols;
+      float border[kRows * kCols];
+      if (!whole && t.beta != 0) copy_block(rows, cols, c, t.ldc, border, kCols);
+      write(sums, t.alpha, t.beta, whole ? c : border, whole ? t.ldc : kCols);
+      if (!whole) copy_block(rows, cols, border, kCols, c, t.ldc);
+    }
+  }
+}
+
+void tile(const BlockedTile& t) {
+  if (t.a_in_rows) return tile_as<true>(t);
+  tile_as<false>(t);
+}
+
+template <class T>
+[[gnu::always_inline]] inline float value(T x) {
+  return to_float(x);
+}
+
+template <class T>
+[[gnu::always_inline]] inline void copy(int64_t n, const T* from, float* to) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) V::store(to + i, V::load(from + i));
+  for (; i < n; ++i) to[i] = value(from[i]);
+}
+
+// Rows past the end of A are read by the register tile but never written to C.
+template <class T>
+void a_rows(int64_t rows, int64_t depth, const T* a, int64_t lda, float* group) {
+  for (int64_t r = 0; r < rows; ++r) copy(depth, a + r * lda, group + r * kPackedRow);
+  for (int64_t r = rows; r < kRows; ++r)
+    for (int64_t k = 0; k < depth; ++k) group[r * kPackedRow + k] = 0;
+}
+
+template <class T>
+void a_columns(int64_t rows, int64_t depth, const T* a, int64_t lda, float* group) {
+  for (int64_t k = 0; k < depth; ++k, a += lda, group += kRows) {
+    if (rows == kRows) {
+      MOBA_UNROLL
+      for (int r = 0; r < kRows; ++r) group[r] = value(a[r]);
+    } else {
+      for (int64_t r = 0; r < kRows; ++r) group[r] = r < rows ? value(a[r]) : 0.0f;
+    }
+  }
+}
+
+template <class T>
+void b_rows(int64_t depth, int64_t cols, const T* b, int64_t ldb, float* panel) {
+  for (int64_t k = 0; k < depth; ++k, b += ldb, panel += kCols) {
+    if (cols == kCols) {
+      V::store(panel, V::load(b));
+      V::store(panel + kLanes, V::load(b + kLanes));
+    } else {
+      for (int64_t j = 0; j < kCols; ++j) panel[j] = j < cols ? value(b[j]) : 0.0f;
+    }
+  }
+}
+
+// Transposes in strips of k short enough that the lines of all columns stay in L1.
+template <class T>
+void b_columns(int64_t depth, int64_t cols, const T* b, int64_t ldb, float* panel) {
+  constexpr int64_t kStrip = 16;
+  for (int64_t begin = 0; begin < depth; begin += kStrip) {
+    const int64_t end = begin + kStrip < depth ? begin + kStrip : depth;
+    for (int64_t j = 0; j < kCols; ++j) {
+      const T* column = b + j * ldb;
+      if (j < cols)
+        for (int64_t k = begin; k < end; ++k) panel[k * kCols + j] = value(column[k]);
+      else
+        for (int64_t k = begin; k < end; ++k) panel[k * kCols + j] = 0;
+    }
+  }
+}
+
+}  // namespace
+
+extern const BlockedLoops blocked_loops = {kRows,
+                                           kCols,
+                                           tile,
+                                           {a_rows<float>, a_columns<float>, b_rows<float>, b_columns<float>},
+                                           {a_rows<bf16>, a_columns<bf16>, b_rows<bf16>, b_columns<bf16>}};
+
+}  // namespace moba::kernels::MOBA_ISA

@@ -1,0 +1,2 @@
+#define MOBA_ISA sse
+#include "kernels/matmul/blocked_loops.h"
