@@ -58,18 +58,10 @@ class Section {
   const YamlNode* node_;
 };
 
+// Names were checked against the table; an absent one gives nothing.
 std::optional<AttentionType> attention_type(const std::string& name) {
-  if (name == "full") return AttentionType::full;
-  if (name == "moba") return AttentionType::moba;
-  if (name == "window") return AttentionType::window;
-  return {};
-}
-
-kernels::Gate gate_from(const std::string& name) {
-  using kernels::Gate;
-  for (Gate gate : {Gate::mean, Gate::minmax, Gate::window, Gate::sink, Gate::random, Gate::oracle})
-    if (name == kernels::gate_name(gate)) return gate;
-  return Gate::mean;
+  if (name.empty()) return {};
+  return attention_type_from_name(name);
 }
 
 kernels::RopeScaling read_rope_scaling(const Section& s) {
@@ -126,8 +118,8 @@ void read_attention(const Section& s, Recipe& r) {
   base.type = attention_type(s.text("type")).value_or(AttentionType::moba);
   base.moba.chunk_size = s.integer("moba_chunk_size");
   base.moba.topk = s.integer("moba_topk");
-  base.moba.gate = gate_from(s.text("gate"));
-  base.moba.select = s.text("select") == "per_group" ? kernels::Select::per_group : kernels::Select::per_head;
+  base.moba.gate = gate_from_name(s.text("gate"));
+  base.moba.select = select_from_name(s.text("select"));
   base.moba.seed = r.seed;
   base.window = s.integer("window");
   r.attention.full_attention_layers = s.integers("full_attention_layers");
@@ -246,9 +238,9 @@ void write_back(Recipe& r) {
 AttentionConfig parse_attention_option(const std::string& name, const AttentionConfig& base) {
   AttentionConfig out = base;
   out.naive = name == "moba_naive";
-  const auto type = attention_type(out.naive ? "moba" : name);
-  MOBA_CHECK(type, "--attn {}: must be full, moba, moba_naive or window", name);
-  out.type = *type;
+  const bool known = out.naive || name == "moba" || name == "full" || name == "window";
+  MOBA_CHECK(known, "--attn {}: must be full, moba, moba_naive or window", name);
+  out.type = attention_type_from_name(out.naive ? "moba" : name);
   return out;
 }
 
@@ -279,6 +271,8 @@ Recipe read_recipe(const std::string& file, const RecipeOptions& options) {
   read_data(root, r);
   read_intervals(root, r);
   check_recipe(r, written, options, errors);
+  if (!options.allow_missing_inputs)
+    for (const std::string& missing : missing_inputs(r)) errors.push_back(missing);
   if (!errors.empty()) throw_all(errors);
 
   if (options.attention) r.attention.command_line = parse_attention_option(*options.attention, r.attention.base);

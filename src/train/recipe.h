@@ -66,9 +66,10 @@ struct RecipeOptions {
   std::vector<std::string> overrides;        // "section.key=value"
   std::optional<std::string> attention;      // --attn
   std::optional<std::string> hybrid_layers;  // --hybrid-layers
+  bool allow_missing_inputs = false;         // --dry-run and --print-config do without the data
 };
 
-// Throws one Error(usage) whose text is every error, a line each. Missing data files are not among them: see missing_inputs.
+// Throws one Error(usage) whose text is every error, a line each.
 Recipe read_recipe(const std::string& file, const RecipeOptions& options);
 
 // One line for each data file or init_from folder that is not there, with the command that makes it.

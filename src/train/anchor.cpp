@@ -1,1 +1,0 @@
-// Keeps the folder a library while it has no other source.

@@ -1,0 +1,30 @@
+// The training samples of a run, in order, from any point on; reading runs ahead in the background.
+#pragma once
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "src/data/sampler.h"
+#include "src/train/recipe.h"
+#include "src/train/run_plan.h"
+
+namespace moba {
+
+class DataStream {
+ public:
+  explicit DataStream(const Recipe& recipe);  // opens every stage's files; Error if one is missing, damaged or too short
+  // The next `count` samples at this point of the run. Points must follow each other but for a change of stage.
+  std::vector<Sample> next(const Progress& progress, int64_t count);
+
+ private:
+  std::vector<std::shared_ptr<const Sampler>> stages_;
+  std::unique_ptr<Loader> loader_;
+  int64_t loader_stage_ = -1;
+};
+
+SamplerConfig stage_sampler(const Recipe& recipe, size_t stage);
+
+// Content of every data file and of the tokenizer: {"train": [["<hash>", weight], ...], "validation": [...], "tokenizer": "<sha256>"}.
+nlohmann::ordered_json data_fingerprint(const Recipe& recipe);
+
+}  // namespace moba

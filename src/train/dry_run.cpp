@@ -1,0 +1,107 @@
+#include "src/train/dry_run.h"
+
+#include "src/train/console.h"
+#include "src/train/host.h"
+#include "src/train/peak.h"
+#include "src/train/resolve.h"
+#include "src/train/run_plan.h"
+#include "src/train/training_memory.h"
+
+namespace moba {
+namespace {
+
+constexpr double kLongRunSeconds = 7 * 86400.0;
+
+std::string pad(const std::string& name, const std::string& value) { return fmt::format("  {:<26} {}\n", name, value); }
+
+std::string report(const Recipe& r, const RunCost& c, const std::string& precision) {
+  const auto count = [](int64_t n) { return format_count(static_cast<double>(n)); };
+  std::string out = fmt::format("{} (run folder {})\n", r.file, r.folder());
+  out +=
+      pad("parameters", fmt::format("{} ({}; without embeddings {} = {})", count(c.parameters), format_thousands(c.parameters),
+                                    count(c.parameters - c.embedding_parameters), format_thousands(c.parameters - c.embedding_parameters)));
+  out += pad("tokens",
+             fmt::format("{} ({} steps of {})", count(c.tokens), format_thousands(c.steps), format_thousands(r.global_batch_tokens)));
+  out += pad("FLOPs, 6ND", fmt::format("{:.3e}", c.flops_6nd));
+  out += pad("FLOPs, with attention", fmt::format("{:.3e}", c.flops));
+  out += pad("precision", precision);
+  out += pad("micro-batch", fmt::format("{} sequences, {} passes a step", r.micro_batch_size,
+                                        r.global_batch_tokens / (r.micro_batch_size * r.stages.front().sequence_length)));
+  out += pad("memory, predicted peak", fmt::format("{} (machine: {})", format_gib(static_cast<double>(c.memory_bytes)),
+                                                   format_gib(static_cast<double>(total_memory_bytes()))));
+  out += pad(
+      "disk for checkpoints",
+      fmt::format("{} ({} of {}; free: {})", format_gib(static_cast<double>(c.checkpoint_bytes * c.kept_checkpoints)), c.kept_checkpoints,
+                  format_gib(static_cast<double>(c.checkpoint_bytes)), format_gib(static_cast<double>(free_disk_bytes(r.folder())))));
+  out += pad("time, predicted", fmt::format("{} (measured peak {:.0f} GFLOP/s x an assumed MFU of {:.0f} %)", format_duration(c.seconds),
+                                            c.peak_gflops, 100 * kAssumedMfu));
+  return out;
+}
+
+// The small-scale twin of a paper-size recipe.
+std::string mini_recipe(const Recipe& recipe) {
+  const std::string name = recipe.file.substr(recipe.file.rfind('/') + 1);
+  const std::string folder = recipe.file.substr(0, recipe.file.size() - name.size());
+  const std::pair<const char*, const char*> twins[] = {
+      {"scaling_568m.yaml", "scaling_mini_1.yaml"},    {"scaling_822m.yaml", "scaling_mini_2.yaml"},
+      {"scaling_1.1b.yaml", "scaling_mini_3.yaml"},    {"scaling_1.5b.yaml", "scaling_mini_4.yaml"},
+      {"scaling_2.1b.yaml", "scaling_mini_5.yaml"},    {"hybrid_transition.yaml", "hybrid_transition_mini.yaml"},
+      {"activation.yaml", "activation_mini.yaml"},     {"sft_hybrid.yaml", "sft_hybrid_mini.yaml"},
+      {"longcontext_8b.yaml", "longcontext_mini.yaml"}};
+  for (const auto& [large, mini] : twins)
+    if (name == large) return folder + mini;
+  return "recipes/quickstart.yaml";
+}
+
+}  // namespace
+
+RunCost predict_cost(const Recipe& recipe, DType dtype) {
+  const RunPlan plan(recipe, {});
+  RunCost cost;
+  cost.parameters = parameter_count(recipe.model);
+  cost.embedding_parameters = embedding_parameter_count(recipe.model);
+  cost.steps = plan.total_steps();
+  cost.tokens = plan.total_tokens();
+  const double step_tokens = static_cast<double>(recipe.global_batch_tokens);
+  cost.flops_6nd = 6.0 * static_cast<double>(cost.parameters - cost.embedding_parameters) * static_cast<double>(cost.tokens);
+  // Attention changes only with stages and schedule, so a few hundred points of the run describe it.
+  const int64_t stride = std::max<int64_t>(1, cost.steps / 512);
+  for (int64_t step = 0; step < cost.steps; step += stride) {
+    Progress at{step, step * recipe.global_batch_tokens, 0, 0};
+    plan.enter_stage(at);
+    const StepPlan step_plan = plan.at(at);
+    cost.flops += step_plan.flops_per_token * step_tokens * static_cast<double>(std::min(stride, cost.steps - step));
+    cost.memory_bytes = std::max(cost.memory_bytes, predicted_training_memory(recipe, dtype, step_plan));
+  }
+  cost.checkpoint_bytes = 3 * 4 * cost.parameters;  // masters and two moments, fp32
+  const int64_t written = recipe.checkpoint_interval > 0 ? (cost.steps + recipe.checkpoint_interval - 1) / recipe.checkpoint_interval : 0;
+  // A new one is complete before the oldest goes.
+  cost.kept_checkpoints = recipe.keep_last > 0 ? std::min(written, recipe.keep_last + 1) : written;
+  cost.peak_gflops = measured_peak_gflops(dtype);
+  cost.seconds = cost.flops / (cost.peak_gflops * 1e9 * kAssumedMfu);
+  return cost;
+}
+
+std::string long_run_warning(const Recipe& recipe, double seconds) {
+  if (seconds <= kLongRunSeconds) return "";
+  return fmt::format("this run is predicted to take {} on this machine; {} is the same kind of experiment at small scale",
+                     format_duration(seconds), mini_recipe(recipe));
+}
+
+ExitCode dry_run(Recipe recipe, const std::string& device) {
+  resolve_device(device);
+  const std::vector<std::string> missing = missing_inputs(recipe);
+  resolve_vocabulary(recipe);
+  validate(recipe.model);
+  const bool automatic = recipe.micro_batch_size == 0;
+  resolve_micro_batch(recipe);
+  const ResolvedPrecision precision = resolve_precision(recipe);
+  const RunCost cost = predict_cost(recipe, precision.dtype);
+  std::fputs(report(recipe, cost, precision.why).c_str(), stdout);
+  if (automatic) std::printf("  micro_batch_size: auto gives %lld here\n", static_cast<long long>(recipe.micro_batch_size));
+  if (const std::string warning = long_run_warning(recipe, cost.seconds); !warning.empty()) std::printf("%s\n", warning.c_str());
+  for (const std::string& line : missing) std::printf("%s\n", line.c_str());
+  return missing.empty() ? ExitCode::done : ExitCode::usage;
+}
+
+}  // namespace moba

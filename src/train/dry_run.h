@@ -1,0 +1,33 @@
+// --dry-run: what a recipe would take, without training.
+#pragma once
+#include <string>
+
+#include "kernels/common/check.h"
+#include "src/train/recipe.h"
+
+namespace moba {
+
+struct RunCost {
+  int64_t parameters = 0, embedding_parameters = 0;
+  int64_t steps = 0, tokens = 0;
+  double flops_6nd = 0;          // 6 x parameters without embeddings x tokens
+  double flops = 0;              // of all matrices and the attention actually computed
+  int64_t memory_bytes = 0;      // predicted peak of the process
+  int64_t checkpoint_bytes = 0;  // one checkpoint
+  int64_t kept_checkpoints = 0;
+  double seconds = 0;  // of the steps, from measured_peak and kAssumedMfu
+  double peak_gflops = 0;
+};
+// Share of the measured peak that steps of models of this kind reach.
+inline constexpr double kAssumedMfu = 0.35;
+
+// `recipe` must be resolved (vocabulary, precision, micro-batch).
+RunCost predict_cost(const Recipe& recipe, DType dtype);
+
+// Prints the prediction; `missing` (data that is not there) is printed after it and gives exit code usage.
+ExitCode dry_run(Recipe recipe, const std::string& device);
+
+// "predicted to take 9d04h; recipes/scaling_mini_1.yaml is the same experiment at small scale" for runs above seven days, else "".
+std::string long_run_warning(const Recipe& recipe, double seconds);
+
+}  // namespace moba

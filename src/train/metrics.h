@@ -1,0 +1,26 @@
+// metrics.jsonl, one object per line, and the same values as TensorBoard scalars.
+#pragma once
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "src/train/tensorboard.h"
+
+namespace moba {
+
+class MetricsLog {
+ public:
+  // Keeps the lines of FOLDER/metrics.jsonl up to `keep_step` (0: none), and starts a new event file unless tensorboard is false.
+  MetricsLog(const std::string& folder, int64_t keep_step, bool tensorboard);
+  ~MetricsLog();
+  MetricsLog(const MetricsLog&) = delete;
+  void write(const nlohmann::ordered_json& line);  // has "step"; values that are not finite are written as null
+
+ private:
+  std::FILE* file_ = nullptr;
+  std::string path_;
+  std::unique_ptr<TensorBoardWriter> tensorboard_;
+};
+
+}  // namespace moba

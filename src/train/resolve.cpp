@@ -1,0 +1,56 @@
+#include "src/train/resolve.h"
+
+#include "src/autograd/device.h"
+
+namespace moba {
+
+ResolvedPrecision resolve_precision(Recipe& recipe) {
+  const bool fast = kernels::has_bf16_products();
+  ResolvedPrecision out;
+  switch (recipe.precision) {
+    case Precision::fp32: out = {DType::f32, "fp32 (as the recipe says)"}; break;
+    case Precision::bf16:
+      out = {DType::bf16, fast ? "bf16 (as the recipe says)"
+                               : "bf16 (as the recipe says; slow here: this CPU or the forced kernels have no bf16 products)"};
+      break;
+    case Precision::automatic:
+      if (fast)
+        out = {DType::bf16, "bf16 (auto: the CPU has bf16 products)"};
+      else
+        out = {DType::f32, "fp32 (auto: the CPU or the forced kernels have no bf16 products)"};
+      break;
+  }
+  recipe.precision = out.dtype == DType::bf16 ? Precision::bf16 : Precision::fp32;
+  set_path(recipe.tree, "train.precision", yaml_scalar(out.dtype == DType::bf16 ? "bf16" : "fp32"), "resolved");
+  return out;
+}
+
+void resolve_micro_batch(Recipe& recipe) {
+  if (recipe.micro_batch_size > 0) return;
+  // With stages of several lengths one number has to fit all of them.
+  int64_t longest = 0, fewest = 0;
+  for (const StageRecipe& stage : recipe.stages) {
+    longest = std::max(longest, stage.sequence_length);
+    fewest = recipe.global_batch_tokens / longest;
+  }
+  const auto divides_all = [&](int64_t n) {
+    for (const StageRecipe& stage : recipe.stages)
+      if (recipe.global_batch_tokens / stage.sequence_length % n != 0) return false;
+    return true;
+  };
+  int64_t best = 1;
+  for (int64_t n = 2; n <= fewest && n * longest <= kAutoMicroBatchTokens; ++n)
+    if (divides_all(n)) best = n;
+  recipe.micro_batch_size = best;
+  set_path(recipe.tree, "train.micro_batch_size", yaml_scalar(std::to_string(best)), "resolved");
+}
+
+Device resolve_device(const std::string& name) {
+  if (name == "auto" || name == "cpu") return {};
+  MOBA_CHECK(name == "cuda", "--device {}: must be auto, cpu or cuda", name);
+  MOBA_CHECK(cuda_backend().count() > 0,
+             "--device cuda: no usable CUDA device (a build with preset cuda and an NVIDIA GPU are needed); use --device cpu");
+  throw Error("--device cuda: the model's attention, norm and loss kernels exist for the CPU only in this version; use --device cpu");
+}
+
+}  // namespace moba

@@ -1,0 +1,23 @@
+// What `auto` means on this machine, decided once and written into the recipe's tree.
+#pragma once
+#include <string>
+
+#include "src/train/recipe.h"
+
+namespace moba {
+
+struct ResolvedPrecision {
+  DType dtype = DType::f32;
+  std::string why;  // "fp32 (this CPU has no bf16 products)"
+};
+ResolvedPrecision resolve_precision(Recipe& recipe);
+
+// Fills micro_batch_size: the largest number of sequences that divides the global batch and keeps a forward pass within
+// kAutoMicroBatchTokens, which is where longer passes stop being faster on a CPU.
+void resolve_micro_batch(Recipe& recipe);
+inline constexpr int64_t kAutoMicroBatchTokens = 8192;
+
+// --device auto|cpu|cuda. Error if the build or the machine cannot.
+Device resolve_device(const std::string& name);
+
+}  // namespace moba

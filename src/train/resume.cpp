@@ -1,0 +1,104 @@
+#include "src/train/resume.h"
+
+#include <filesystem>
+
+#include "src/interop/hashed_file.h"
+#include "src/train/checkpoint.h"
+#include "src/train/schema.h"
+
+namespace moba {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Attention has no parameters, so what the layers do may change between two starts of a run; the key convolution has.
+bool is_identity(const std::string& key) {
+  if (key.starts_with("model.attention.")) return key == "model.attention.key_conv";
+  if (key == "model.init_from" || key == "model.max_position_embeddings") return false;
+  if (key == "data.train" || key == "data.validation" || key == "train.stages[].data") return false;  // compared by content
+  for (const char* section : {"model.", "data.", "sft."})
+    if (key.starts_with(section)) return true;
+  return key == "task" || key == "run.seed" || key == "train.sequence_length" || key == "train.stages" || key == "train.precision";
+}
+
+std::string one_line(const YamlNode& node) {
+  YamlNode map;
+  map.set("v", node, "");
+  std::string text = emit_yaml(map).substr(2);
+  std::string out;
+  for (char c : text) {
+    if (c == '\n') c = ' ';
+    if (c == ' ' && (out.empty() || out.back() == ' ')) continue;
+    out += c;
+  }
+  while (!out.empty() && out.back() == ' ') out.pop_back();
+  return out;
+}
+
+// Stages without their files, which are compared by content.
+YamlNode without_data(YamlNode stages) {
+  for (YamlNode& stage : stages.items) stage.erase("data");
+  return stages;
+}
+
+}  // namespace
+
+std::optional<std::string> checkpoint_to_resume(const Recipe& recipe, const std::string& option,
+                                                const std::function<void(const std::string&)>& say) {
+  const std::string folder = recipe.folder();
+  if (option == "auto") return newest_checkpoint(folder, say);
+  if (option == "never") {
+    std::error_code error;
+    const bool empty = !fs::exists(folder, error) || fs::is_empty(folder, error);
+    MOBA_CHECK(empty, "--resume never: {} is not empty; choose another run.name, remove the folder, or let --resume auto go on with it",
+               folder);
+    return {};
+  }
+  MOBA_CHECK(fs::is_directory(option), "--resume {}: must be auto, never or a checkpoint's folder (there is no such folder)", option);
+  const std::string checkpoint = resolve_checkpoint(option);
+  MOBA_CHECK(fs::exists(checkpoint + "/trainer_state.json"),
+             "--resume {}: holds no trainer_state.json; to start from weights alone use model.init_from", option);
+  verify_checkpoint(checkpoint);
+  return checkpoint;
+}
+
+nlohmann::json read_trainer_state(const std::string& checkpoint) {
+  const std::string path = checkpoint + "/trainer_state.json";
+  const auto state = nlohmann::json::parse(read_whole_file(path), nullptr, false);
+  if (!state.is_object() || !state.contains("progress")) throw Error(fmt::format("{}: not a trainer state", path), ExitCode::corrupt_input);
+  return state;
+}
+
+nlohmann::json recipe_settings(const Recipe& recipe) {
+  nlohmann::json out = nlohmann::json::object();
+  for (const KeySpec& key : recipe_keys()) {
+    if (key.kind == KeyKind::section || key.name.find("[]") != std::string_view::npos) continue;
+    const YamlNode* node = find_path(recipe.tree, key.name);
+    if (node && node->kind != YamlNode::Kind::null)
+      out[std::string(key.name)] = one_line(key.name == "train.stages" ? without_data(*node) : *node);
+  }
+  return out;
+}
+
+void check_resumable(const nlohmann::json& saved_settings, const nlohmann::json& saved_data, const nlohmann::json& settings,
+                     const nlohmann::json& data, const std::string& checkpoint, const std::function<void(const std::string&)>& say) {
+  std::vector<std::string> refused;
+  for (const KeySpec& spec : recipe_keys()) {
+    const std::string key(spec.name);
+    const std::string before = saved_settings.value(key, "none"), now = settings.value(key, "none");
+    if (before == now) continue;
+    if (is_identity(key))
+      refused.push_back(fmt::format("{}: was {}, is now {}", key, before, now));
+    else
+      say(fmt::format("changed since the checkpoint: {}: {} -> {}", key, before, now));
+  }
+  if (saved_data != data)
+    refused.push_back(fmt::format("data: files, their content or weights differ: was {}, is now {}", saved_data.dump(), data.dump()));
+  if (refused.empty()) return;
+  throw Error(fmt::format(
+      "{} cannot go on with this recipe:\n{}\nUndo the change, choose another run.name, or start a new run from these weights with "
+      "model.init_from={}",
+      checkpoint, fmt::join(refused, "\n"), checkpoint));
+}
+
+}  // namespace moba

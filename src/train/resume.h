@@ -1,0 +1,26 @@
+// Whether a run starts or goes on, and whether it may go on with what the recipe says now.
+#pragma once
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "src/train/recipe.h"
+
+namespace moba {
+
+// The checkpoint folder to go on from, or none for a fresh start. option: "auto", "never" or a checkpoint's folder.
+std::optional<std::string> checkpoint_to_resume(const Recipe& recipe, const std::string& option,
+                                                const std::function<void(const std::string&)>& say);
+
+// trainer_state.json of a checkpoint, before any model exists.
+nlohmann::json read_trainer_state(const std::string& checkpoint);
+
+// Every key with its resolved value, as kept in trainer_state.json: {"model.hidden_size": "192", ...}.
+nlohmann::json recipe_settings(const Recipe& recipe);
+
+// Error(usage) listing every change of model, data, seed, sequence length or precision; other changes are said.
+void check_resumable(const nlohmann::json& saved_settings, const nlohmann::json& saved_data, const nlohmann::json& settings,
+                     const nlohmann::json& data, const std::string& checkpoint, const std::function<void(const std::string&)>& say);
+
+}  // namespace moba

@@ -1,0 +1,186 @@
+#include "src/train/trainer.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "src/train/evaluate.h"
+#include "src/train/host.h"
+#include "src/train/run_state.h"
+#include "src/train/signals.h"
+
+namespace moba {
+namespace {
+
+constexpr int64_t kMaxSkipsInARow = 5;
+
+class Trainer {
+ public:
+  Trainer(RunState run, Console& console)
+      : run_(std::move(run)), console_(console), saved_step_(run_.progress.step), saved_with_evaluation_due_(run_.evaluation_due) {}
+
+  ExitCode loop() {
+    if (run_.evaluation_due) evaluate_after(last_step_plan());
+    while (!run_.plan->finished(run_.progress) && !SignalWatch::stop_requested()) {
+      if (run_.plan->enter_stage(run_.progress)) say_stage();
+      const StepPlan plan = run_.plan->at(run_.progress);
+      say_attention(plan);
+      const auto begin = std::chrono::steady_clock::now();
+      const std::vector<Sample> samples = run_.data->next(run_.progress, run_.plan->samples_per_step(run_.progress.stage));
+      const StepSettings settings{run_.recipe.micro_batch_size, run_.recipe.grad_clip};
+      const StepResult result =
+          training_step(*run_.model, *run_.optimizer, run_.parameters, samples, plan, settings, run_.progress.step + 1);
+      if (!result.updated && give_up(result)) return ExitCode::numeric;
+      if (result.updated) run_.not_finite_in_a_row = 0;
+      run_.plan->advance(run_.progress);
+      report(plan, result, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+      if (due(run_.recipe.eval_interval)) evaluate_after(plan);
+      const bool requested = SignalWatch::take_save_request();
+      if (due(run_.recipe.checkpoint_interval) || requested) save();
+    }
+    return finish();
+  }
+
+ private:
+  bool due(int64_t interval) const { return interval > 0 && (run_.progress.step % interval == 0 || run_.plan->finished(run_.progress)); }
+
+  void save() {
+    save_run(run_, console_);
+    saved_step_ = run_.progress.step;
+    saved_with_evaluation_due_ = run_.evaluation_due;
+  }
+
+  ExitCode finish() {
+    if (!SignalWatch::stop_requested() || (run_.plan->finished(run_.progress) && !run_.evaluation_due)) {
+      console_.say(fmt::format("done: {} steps, {} tokens in {}", run_.progress.step,
+                               format_count(static_cast<double>(run_.progress.tokens)), run_.recipe.folder()));
+      return ExitCode::done;
+    }
+    if (saved_step_ != run_.progress.step || saved_with_evaluation_due_ != run_.evaluation_due) save();
+    console_.say(fmt::format("stopped by a signal after step {}; the same command goes on from here", run_.progress.step));
+    return ExitCode::preempted;
+  }
+
+  // The step that was taken last, as planned then.
+  StepPlan last_step_plan() const {
+    Progress before = run_.progress;
+    before.step -= 1;
+    before.tokens -= run_.recipe.global_batch_tokens;
+    return run_.plan->at(before);
+  }
+
+  // True if the run has to end: at once, or after too many in a row.
+  bool give_up(const StepResult& result) {
+    const int64_t step = run_.progress.step + 1;
+    const std::string what =
+        fmt::format("step {}: loss {:.4f}, grad_norm {:.2f}: not finite, the update was not applied", step, result.loss, result.grad_norm);
+    run_.not_finite_in_a_row += 1;
+    const bool skip = run_.recipe.skip_nonfinite && run_.not_finite_in_a_row < kMaxSkipsInARow;
+    if (skip)
+      console_.say(what + "; skipped (train.nonfinite: skip)");
+    else if (run_.recipe.skip_nonfinite)
+      console_.say(fmt::format("{}; {} in a row, stopping", what, kMaxSkipsInARow));
+    else
+      console_.say(fmt::format("{}; stopping. Weights are those of step {}. Lower optimizer.lr, or set train.nonfinite: skip", what,
+                               run_.progress.step));
+    return !skip;
+  }
+
+  void say_stage() {
+    const StageRecipe& stage = run_.recipe.stages.at(static_cast<size_t>(run_.progress.stage));
+    console_.say(fmt::format("stage {}: sequence length {} from step {} on", run_.progress.stage + 1, stage.sequence_length,
+                             run_.progress.step + 1));
+  }
+
+  void say_attention(const StepPlan& plan) {
+    if (plan.forward.layers == last_layers_) return;
+    std::string text = "attention:";
+    for (size_t layer = 0; layer < plan.forward.layers.size();) {
+      size_t end = layer + 1;
+      while (end < plan.forward.layers.size() && plan.forward.layers[end] == plan.forward.layers[layer]) ++end;
+      const LayerAttention& a = plan.forward.layers[layer];
+      text += fmt::format(" layers {}-{} {}{}{};", layer, end - 1, describe(a.attention), a.attention.naive ? " (plain kernel)" : "",
+                          a.rope ? "" : " without positions");
+      layer = end;
+    }
+    text.pop_back();
+    console_.say(text);
+    last_layers_ = plan.forward.layers;
+  }
+
+  void report(const StepPlan& plan, const StepResult& result, double seconds) {
+    const Progress& p = run_.progress;
+    StepLine line;
+    line.step = p.step;
+    line.total_steps = run_.plan->total_steps();
+    line.loss = result.loss;
+    line.grad_norm = result.grad_norm;
+    line.learning_rate = plan.learning_rate;
+    line.step_ms = 1e3 * seconds;
+    line.tokens_per_sec = static_cast<double>(run_.recipe.global_batch_tokens) / seconds;
+    line.mfu = plan.flops_per_token * line.tokens_per_sec / (run_.peak_gflops * 1e9);
+    line.memory_bytes = peak_rss_bytes();
+    line.tokens = p.tokens;
+    // The first steps pack weights and fill caches, so the estimate leans on recent ones.
+    mean_seconds_ = mean_seconds_ == 0 ? seconds : 0.9 * mean_seconds_ + 0.1 * seconds;
+    line.eta_seconds = mean_seconds_ * static_cast<double>(line.total_steps - p.step);
+    const bool first = steps_here_++ == 0;
+    console_.step(line, first || p.step % run_.recipe.logging_interval == 0 || run_.plan->finished(p));
+    run_.metrics->write({{"step", p.step},
+                         {"tokens", p.tokens},
+                         {"train/loss", line.loss},
+                         {"train/grad_norm", line.grad_norm},
+                         {"train/learning_rate", line.learning_rate},
+                         {"perf/tokens_per_sec", line.tokens_per_sec},
+                         {"perf/step_ms", line.step_ms},
+                         {"perf/mfu", line.mfu},
+                         {"memory/peak_rss_bytes", line.memory_bytes},
+                         {"attention/type", plan.attention}});
+  }
+
+  void evaluate_after(const StepPlan& plan) {
+    const Recipe& r = run_.recipe;
+    EvaluationConfig config;
+    config.files = r.validation;
+    config.sequence_length = plan.sequence_length;
+    config.packing = r.packing;
+    config.document_mask = r.document_mask;
+    config.too_long = r.too_long;
+    config.ignore_loss_mask = r.train_on_prompt;
+    config.max_tokens = r.eval_max_tokens;
+    config.trailing = r.eval_trailing;
+    config.bins = r.eval_bins;
+    config.tokens_per_pass = r.micro_batch_size * plan.sequence_length;
+    const auto result = evaluate(*run_.model, plan.forward, config, SignalWatch::stop_requested,
+                                 [this](double share) { console_.progress("evaluating", share); });
+    run_.evaluation_due = !result;
+    if (!result) return;
+    nlohmann::ordered_json line = {{"step", run_.progress.step}};
+    line.update(evaluation_json(*result));
+    run_.metrics->write(line);
+    std::string text =
+        fmt::format("eval at step {}: loss {:.4f} | {:.3f} bits per byte", run_.progress.step, result->loss, result->bits_per_byte);
+    if (result->trailing_loss) text += fmt::format(" | trailing {:.4f}", *result->trailing_loss);
+    if (!result->routing.empty()) text += fmt::format(" | own block {:.1f}% of choices", 100 * result->routing.total().own_share());
+    console_.say(text);
+  }
+
+  RunState run_;
+  Console& console_;
+  std::vector<LayerAttention> last_layers_;
+  double mean_seconds_ = 0;
+  int64_t steps_here_ = 0;
+  int64_t saved_step_;  // what the newest checkpoint holds
+  bool saved_with_evaluation_due_;
+};
+
+}  // namespace
+
+ExitCode train(Recipe recipe, const TrainOptions& options) {
+  const SignalWatch signals;
+  Console console;
+  RunState run = open_run(std::move(recipe), options, console);
+  if (!run.model) return ExitCode::done;
+  return Trainer(std::move(run), console).loop();
+}
+
+}  // namespace moba

@@ -1,0 +1,19 @@
+// A whole run: from a checked recipe to its finished folder.
+#pragma once
+#include <string>
+
+#include "kernels/common/check.h"
+#include "src/train/recipe.h"
+
+namespace moba {
+
+struct TrainOptions {
+  std::string resume = "auto";  // auto, never or a checkpoint's folder
+  std::string device = "auto";  // auto, cpu, cuda
+  std::string command_line;     // for run.json
+};
+
+// Prints as it goes. done, numeric (a loss or gradient was not finite) or preempted (stopped by a signal); throws Error otherwise.
+ExitCode train(Recipe recipe, const TrainOptions& options);
+
+}  // namespace moba

@@ -1,0 +1,98 @@
+// moba-train: trains a model from a recipe.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <optional>
+
+#include "src/train/dry_run.h"
+#include "src/train/recipe.h"
+#include "src/train/schema.h"
+#include "src/train/trainer.h"
+
+namespace {
+
+using namespace moba;
+
+struct Arguments {
+  std::string recipe;
+  RecipeOptions recipe_options;
+  TrainOptions train;
+  bool dry_run = false, print_config = false, help_recipe = false;
+  std::string explain, dump_schema;
+};
+
+std::string joined(int argc, char** argv) {
+  std::string out;
+  for (int i = 0; i < argc; ++i) out += (i ? " " : "") + std::string(argv[i]);
+  return out;
+}
+
+void declare(CLI::App& app, Arguments& a) {
+  app.add_option("recipe", a.recipe, "Recipe, a YAML file (recipes/quickstart.yaml)");
+  app.add_option("overrides", a.recipe_options.overrides, "section.key=value, values in YAML (train.max_steps=100)");
+  app.add_option("--attn", a.recipe_options.attention, "Attention of every layer: full, moba, moba_naive or window");
+  app.add_option("--hybrid-layers", a.recipe_options.hybrid_layers, "Layers with full attention: lastN, firstN, none, all or 0,3,7");
+  app.add_option("--resume", a.train.resume, "auto (go on from the newest checkpoint), never, or a checkpoint's folder")
+      ->capture_default_str();
+  app.add_option("--device", a.train.device, "auto, cpu or cuda")->capture_default_str();
+  app.add_flag("--dry-run", a.dry_run, "Check everything, print parameters, FLOPs, memory, disk and time, then stop");
+  app.add_flag("--print-config", a.print_config, "Print every key with its resolved value, then stop");
+  app.add_option("--explain", a.explain, "Explain one key of the recipe, then stop");
+  app.add_flag("--help-recipe", a.help_recipe, "Print the table of all keys, then stop");
+  app.add_option("--dump-schema", a.dump_schema, "json or markdown")->group("");
+  app.footer(
+      "Exit codes: 0 done, 2 bad recipe or usage, 3 corrupt input, 4 loss or gradient not finite, 5 input/output, 75 stopped by a signal "
+      "(resumable).");
+}
+
+// Documentation of the recipe format; nothing unless it was asked for.
+std::optional<std::string> documentation(const Arguments& a) {
+  if (a.help_recipe) return schema_help();
+  if (!a.explain.empty()) return schema_explain(a.explain);
+  if (a.dump_schema == "json") return schema_json();
+  if (a.dump_schema == "markdown") return schema_markdown();
+  MOBA_CHECK(a.dump_schema.empty(), "--dump-schema {}: must be json or markdown", a.dump_schema);
+  return {};
+}
+
+ExitCode run(Arguments& a) {
+  if (const auto text = documentation(a)) {
+    std::fputs(text->c_str(), stdout);
+    return ExitCode::done;
+  }
+  MOBA_CHECK(!a.recipe.empty(), "no recipe given; try: moba-train recipes/quickstart.yaml (or --help)");
+  a.recipe_options.allow_missing_inputs = a.dry_run || a.print_config;
+  const Recipe recipe = read_recipe(a.recipe, a.recipe_options);
+  if (a.dry_run) return dry_run(recipe, a.train.device);
+  if (a.print_config) {
+    std::fputs(resolved_yaml(recipe).c_str(), stdout);
+    return ExitCode::done;
+  }
+  return train(recipe, a.train);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Trains a language model with MoBA or full attention from a recipe.", "moba-train"};
+  Arguments arguments;
+  declare(app, arguments);
+  arguments.train.command_line = joined(argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : static_cast<int>(ExitCode::usage);
+  }
+  try {
+    return static_cast<int>(run(arguments));
+  } catch (const Error& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return static_cast<int>(e.code());
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr,
+                 "out of memory; lower train.micro_batch_size or set train.activation_checkpointing: block (--dry-run predicts memory)\n");
+    return static_cast<int>(ExitCode::usage);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "error: %s\n", e.what());
+    return static_cast<int>(ExitCode::io);
+  }
+}
