@@ -146,7 +146,7 @@ void hand_over(const Variable& to, Tensor& gradient, double factor) {
 
 Variable linear_cross_entropy(const Variable& x, const Variable& weight, const Tensor& targets, double scale, Tensor* token_losses) {
   const Tensor &xv = x.value(), &wv = weight.value();
-  MOBA_CHECK(xv.dim() == 2 && wv.dim() == 2 && xv.size(1) == wv.size(1) && xv.dtype() == wv.dtype(),
+  MOBA_CHECK(xv.dim() == 2 && wv.dim() == 2 && wv.size(0) >= 1 && xv.size(1) == wv.size(1) && xv.dtype() == wv.dtype(),
              "linear_cross_entropy: x {} {} does not fit weight {} {}", dtype_name(xv.dtype()), to_string(xv.shape()),
              dtype_name(wv.dtype()), to_string(wv.shape()));
   check_dtype("linear_cross_entropy", "targets", targets.dtype(), DType::i32);
