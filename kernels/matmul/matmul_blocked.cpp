@@ -12,13 +12,17 @@
 namespace moba::kernels::detail {
 namespace {
 
-// A panel of C: what is packed of A and B for it (2 * 2 MB) and the panel itself (16 MB) stay in L3 while K is walked.
-constexpr int64_t kPanel = 2048;
+constexpr int64_t kPanel = 2048;  // rows and columns of C worked on at a time: 16 MB, stays in L3 while K is walked
+// Packed of A and B at a time (16 MB): as many blocks of K as fit, so that threads rarely wait for each other.
+constexpr int64_t kPackedFloats = 1 << 22;
 // Work of one thread at a time: its part of A (96 rows, 100 KB) stays in L2 while it walks its panels of B.
 constexpr int64_t kItemRows = 96, kItemCols = 128;
 
 int64_t pieces(int64_t size, int64_t piece) { return (size + piece - 1) / piece; }
 int64_t round_up(int64_t size, int64_t piece) { return pieces(size, piece) * piece; }
+
+// Products below this many multiply-adds run on the calling thread: waking the others costs more.
+constexpr int64_t kSerial = 1 << 17;
 
 // Grown, never shrunk, one per calling thread; 64-byte aligned.
 class Scratch {
@@ -58,11 +62,14 @@ class Blocked {
         group_(loops_.rows * kPackedRow),
         panel_(loops_.cols * std::min(p.k, kDepth)) {
     thread_local Scratch scratch;
-    const int64_t a = pieces(std::min(p.m, kPanel), loops_.rows) * group_, b = pieces(std::min(p.n, kPanel), loops_.cols) * panel_;
+    const int64_t groups = pieces(std::min(p.m, kPanel), loops_.rows), panels = pieces(std::min(p.n, kPanel), loops_.cols);
+    a_block_ = groups * group_;
+    b_block_ = panels * panel_;
+    most_blocks_ = std::clamp<int64_t>(kPackedFloats / (a_block_ + b_block_), 1, pieces(p.k, kDepth));
     const int64_t c = p.out_dtype == DType::bf16 ? std::min(p.m, kPanel) * std::min(p.n, kPanel) : 0;
-    a_ = scratch.get(a + b + c);
-    b_ = a_ + a;
-    c_ = b_ + b;
+    a_ = scratch.get(most_blocks_ * (a_block_ + b_block_) + c);
+    b_ = a_ + most_blocks_ * a_block_;
+    c_ = b_ + most_blocks_ * b_block_;
   }
 
   void run() {
@@ -71,69 +78,80 @@ class Blocked {
   }
 
  private:
+  template <class F>
+  void for_items(int64_t count, F&& f) {
+    if (p_.m * p_.n * p_.k > kSerial) return parallel_items(count, f);
+    for (int64_t item = 0; item < count; ++item) f(item, 0);
+  }
+
   // C[row .. row + rows, col .. col + cols], K in ascending blocks
   void panel(int64_t row, int64_t rows, int64_t col, int64_t cols) {
     const bool through_scratch = p_.out_dtype == DType::bf16;
     float* c = through_scratch ? c_ : static_cast<float*>(p_.c) + row * ldc_ + col;
     const int64_t ldc = through_scratch ? cols : ldc_;
-    for (int64_t k = 0; k < p_.k; k += kDepth) {
-      const int64_t depth = std::min(kDepth, p_.k - k);
+    const float first_beta = through_scratch ? 0.0f : p_.beta;
+    for (int64_t k = 0; k < p_.k; k += most_blocks_ * kDepth) {
+      const int64_t depth = std::min(most_blocks_ * kDepth, p_.k - k);
       pack(row, rows, col, cols, k, depth);
-      const float first_beta = through_scratch ? 0.0f : p_.beta;
       multiply(rows, cols, depth, k == 0 ? first_beta : 1.0f, c, ldc);
     }
     if (through_scratch) store_bf16(row, rows, col, cols);
   }
 
+  // All blocks of K in [k, k + depth). An item is some groups of A or some panels of B of one block.
   void pack(int64_t row, int64_t rows, int64_t col, int64_t cols, int64_t k, int64_t depth) {
-    constexpr int64_t kGroupsPerItem = 8, kPanelsPerItem = 4;
+    constexpr int64_t kGroupsPerItem = 16, kPanelsPerItem = 8;
     const int64_t groups = pieces(rows, loops_.rows), panels = pieces(cols, loops_.cols);
-    const int64_t a_items = pieces(groups, kGroupsPerItem);
-    parallel_items(a_items + pieces(panels, kPanelsPerItem), [&](int64_t item, int) {
-      if (item < a_items)
-        for (int64_t g = item * kGroupsPerItem; g < std::min(groups, (item + 1) * kGroupsPerItem); ++g) pack_group(g, row, rows, k, depth);
+    const int64_t a_items = pieces(groups, kGroupsPerItem), items = a_items + pieces(panels, kPanelsPerItem);
+    for_items(pieces(depth, kDepth) * items, [&](int64_t item, int) {
+      const int64_t block = item / items, part = item % items, first = k + block * kDepth, count = std::min(kDepth, k + depth - first);
+      if (part < a_items)
+        for (int64_t g = part * kGroupsPerItem; g < std::min(groups, (part + 1) * kGroupsPerItem); ++g)
+          pack_group(g, row, rows, first, count, a_ + block * a_block_ + g * group_);
       else
-        for (int64_t j = (item - a_items) * kPanelsPerItem; j < std::min(panels, (item - a_items + 1) * kPanelsPerItem); ++j)
-          pack_panel(j, col, cols, k, depth);
+        for (int64_t j = (part - a_items) * kPanelsPerItem; j < std::min(panels, (part - a_items + 1) * kPanelsPerItem); ++j)
+          pack_panel(j, col, cols, first, count, b_ + block * b_block_ + j * panel_);
     });
   }
 
-  void pack_group(int64_t g, int64_t row, int64_t rows, int64_t k, int64_t depth) {
+  void pack_group(int64_t g, int64_t row, int64_t rows, int64_t k, int64_t depth, float* group) {
     const int64_t first = row + g * loops_.rows, count = std::min(loops_.rows, row + rows - first);
     const T* a = static_cast<const T*>(p_.a);
     if (p_.transpose_a)
-      packing_.a_columns(count, depth, a + k * lda_ + first, lda_, a_ + g * group_);
+      packing_.a_columns(count, depth, a + k * lda_ + first, lda_, group);
     else
-      packing_.a_rows(count, depth, a + first * lda_ + k, lda_, a_ + g * group_);
+      packing_.a_rows(count, depth, a + first * lda_ + k, lda_, group);
   }
 
-  void pack_panel(int64_t j, int64_t col, int64_t cols, int64_t k, int64_t depth) {
+  void pack_panel(int64_t j, int64_t col, int64_t cols, int64_t k, int64_t depth, float* panel) {
     const int64_t first = col + j * loops_.cols, count = std::min(loops_.cols, col + cols - first);
     const T* b = static_cast<const T*>(p_.b);
     if (p_.transpose_b)
-      packing_.b_columns(depth, count, b + first * ldb_ + k, ldb_, b_ + j * panel_);
+      packing_.b_columns(depth, count, b + first * ldb_ + k, ldb_, panel);
     else
-      packing_.b_rows(depth, count, b + k * ldb_ + first, ldb_, b_ + j * panel_);
+      packing_.b_rows(depth, count, b + k * ldb_ + first, ldb_, panel);
   }
 
   void multiply(int64_t rows, int64_t cols, int64_t depth, float beta, float* c, int64_t ldc) {
     const int64_t across = pieces(cols, kItemCols);
-    parallel_items(pieces(rows, item_rows_) * across, [&](int64_t item, int) {
+    for_items(pieces(rows, item_rows_) * across, [&](int64_t item, int) {
       const int64_t row = item / across * item_rows_, col = item % across * kItemCols;
       BlockedTile t;
       t.rows = std::min(item_rows_, rows - row);
       t.cols = std::min(kItemCols, cols - col);
-      t.depth = depth;
       t.a_in_rows = !p_.transpose_a;
-      t.a = a_ + row / loops_.rows * group_;
-      t.b = b_ + col / loops_.cols * panel_;
       t.a_group = group_;
       t.b_panel = panel_;
       t.alpha = p_.alpha;
-      t.beta = beta;
       t.c = c + row * ldc + col;
       t.ldc = ldc;
-      loops_.tile(t);
+      for (int64_t block = 0; block * kDepth < depth; ++block) {
+        t.depth = std::min(kDepth, depth - block * kDepth);
+        t.a = a_ + block * a_block_ + row / loops_.rows * group_;
+        t.b = b_ + block * b_block_ + col / loops_.cols * panel_;
+        t.beta = block == 0 ? beta : 1.0f;
+        loops_.tile(t);
+      }
     });
   }
 
@@ -154,6 +172,8 @@ class Blocked {
   const BlockedLoops& loops_;
   const BlockedPacking<T>& packing_;
   const int64_t item_rows_, lda_, ldb_, ldc_, group_, panel_;
+  int64_t a_block_, b_block_;  // floats packed of A and B per block of K
+  int64_t most_blocks_;        // packed at a time
   float *a_, *b_, *c_;
 };
 

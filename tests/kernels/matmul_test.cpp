@@ -82,6 +82,7 @@ void for_each_product(Types types, const std::function<void(const Operands&)>& b
 double allowed(Types t) { return t.out == DType::f32 ? 2e-6 : tolerance(t.out); }
 
 TEST(Matmul, EqualsOwnLoop) {
+  const OneThread alone;
   for (const Types& types : kTypes)
     for_each_product(types, [&](const Operands& o) {
       for (float beta : {0.0f, 1.0f, -0.5f}) {
@@ -150,6 +151,7 @@ TEST(Matmul, SameBitsForAnyThreads) {
 
 // A row alone gives the bits it gives among others: chunked prefill and decoding rely on it.
 TEST(Matmul, RowsDoNotDependOnTheirNeighbours) {
+  const OneThread alone;
   if (has_bf16_products()) GTEST_SKIP() << "products by the CPU's bf16 instructions are cut by the number of rows";
   for_each_isa([] {
     for (const Types& types : kTypes) {
@@ -184,6 +186,7 @@ TEST(Matmul, RefusesWrongArguments) {
 }
 
 TEST(PackedWeight, EqualsTheProduct) {
+  const OneThread alone;
   for_each_isa([] {
     for (const Types& types : {kTypes[0], kTypes[1], kTypes[2]})
       for (const Shape& s : {Shape{1, 33, 65}, Shape{3, 7, 300}, Shape{40, 130, 257}, Shape{100, 300, 40}}) {  // rows, out, in

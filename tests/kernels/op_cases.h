@@ -80,6 +80,18 @@ inline void for_each_isa_and_dtype(const std::function<void(DType)>& body) {
   });
 }
 
+// Tests of many small products run on one thread: the many barriers would be most of their time.
+class OneThread {
+ public:
+  OneThread() : before_(num_threads()) { set_num_threads(1); }
+  ~OneThread() { set_num_threads(before_); }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+ private:
+  int before_;
+};
+
 // result() must give the same bytes with 1, 2 and 4 threads in every variant.
 inline void expect_same_bits_for_any_threads(const std::function<Array()>& result) {
   const int before = num_threads();
