@@ -56,6 +56,7 @@ class Blocked {
         loops_(loops()),
         packing_(packing),
         item_rows_(round_up(kItemRows, loops_.rows)),
+        few_rows_(p.m <= item_rows_),
         lda_(p.lda ? p.lda : (p.transpose_a ? p.m : p.k)),
         ldb_(p.ldb ? p.ldb : (p.transpose_b ? p.k : p.n)),
         ldc_(p.ldc ? p.ldc : p.n),
@@ -64,7 +65,7 @@ class Blocked {
     thread_local Scratch scratch;
     const int64_t groups = pieces(std::min(p.m, kPanel), loops_.rows), panels = pieces(std::min(p.n, kPanel), loops_.cols);
     a_block_ = groups * group_;
-    b_block_ = panels * panel_;
+    b_block_ = few_rows_ ? 0 : panels * panel_;
     most_blocks_ = std::clamp<int64_t>(kPackedFloats / (a_block_ + b_block_), 1, pieces(p.k, kDepth));
     const int64_t c = p.out_dtype == DType::bf16 ? std::min(p.m, kPanel) * std::min(p.n, kPanel) : 0;
     a_ = scratch.get(most_blocks_ * (a_block_ + b_block_) + c);
@@ -93,7 +94,7 @@ class Blocked {
     for (int64_t k = 0; k < p_.k; k += most_blocks_ * kDepth) {
       const int64_t depth = std::min(most_blocks_ * kDepth, p_.k - k);
       pack(row, rows, col, cols, k, depth);
-      multiply(rows, cols, depth, k == 0 ? first_beta : 1.0f, c, ldc);
+      multiply(rows, col, cols, k, depth, k == 0 ? first_beta : 1.0f, c, ldc);
     }
     if (through_scratch) store_bf16(row, rows, col, cols);
   }
@@ -102,7 +103,7 @@ class Blocked {
   void pack(int64_t row, int64_t rows, int64_t col, int64_t cols, int64_t k, int64_t depth) {
     constexpr int64_t kGroupsPerItem = 16, kPanelsPerItem = 8;
     const int64_t groups = pieces(rows, loops_.rows), panels = pieces(cols, loops_.cols);
-    const int64_t a_items = pieces(groups, kGroupsPerItem), items = a_items + pieces(panels, kPanelsPerItem);
+    const int64_t a_items = pieces(groups, kGroupsPerItem), items = a_items + (few_rows_ ? 0 : pieces(panels, kPanelsPerItem));
     for_items(pieces(depth, kDepth) * items, [&](int64_t item, int) {
       const int64_t block = item / items, part = item % items, first = k + block * kDepth, count = std::min(kDepth, k + depth - first);
       if (part < a_items)
@@ -132,7 +133,7 @@ class Blocked {
       packing_.b_rows(depth, count, b + k * ldb_ + first, ldb_, panel);
   }
 
-  void multiply(int64_t rows, int64_t cols, int64_t depth, float beta, float* c, int64_t ldc) {
+  void multiply(int64_t rows, int64_t first_col, int64_t cols, int64_t k, int64_t depth, float beta, float* c, int64_t ldc) {
     const int64_t across = pieces(cols, kItemCols);
     for_items(pieces(rows, item_rows_) * across, [&](int64_t item, int) {
       const int64_t row = item / across * item_rows_, col = item % across * kItemCols;
@@ -150,9 +151,25 @@ class Blocked {
         t.a = a_ + block * a_block_ + row / loops_.rows * group_;
         t.b = b_ + block * b_block_ + col / loops_.cols * panel_;
         t.beta = block == 0 ? beta : 1.0f;
-        loops_.tile(t);
+        if (few_rows_)
+          pack_and_multiply(t, first_col, col, cols, k + block * kDepth);
+        else
+          loops_.tile(t);
       }
     });
+  }
+
+  // The tile panel by panel, each packed just before its use.
+  void pack_and_multiply(BlockedTile t, int64_t first_col, int64_t col, int64_t cols, int64_t k) {
+    constexpr int64_t kMostCols = 32;  // of any register tile
+    alignas(64) float panel[kDepth * kMostCols];
+    const int64_t end = col + t.cols;
+    t.b = panel;
+    for (int64_t j = col; j < end; j += loops_.cols, t.c += loops_.cols) {
+      t.cols = std::min(loops_.cols, end - j);
+      pack_panel(j / loops_.cols, first_col, cols, k, t.depth, panel);
+      loops_.tile(t);
+    }
   }
 
   // C (bf16) = the panel's sums + beta * C.
@@ -171,7 +188,9 @@ class Blocked {
   const MatmulArgs& p_;
   const BlockedLoops& loops_;
   const BlockedPacking<T>& packing_;
-  const int64_t item_rows_, lda_, ldb_, ldc_, group_, panel_;
+  const int64_t item_rows_;
+  const bool few_rows_;  // each panel of B is used once: packed by its user into L1 instead of beforehand
+  const int64_t lda_, ldb_, ldc_, group_, panel_;
   int64_t a_block_, b_block_;  // floats packed of A and B per block of K
   int64_t most_blocks_;        // packed at a time
   float *a_, *b_, *c_;
