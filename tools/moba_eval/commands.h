@@ -1,0 +1,41 @@
+// The commands of moba-eval; each prints its result.
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "tools/moba_eval/model.h"
+
+namespace moba::eval {
+
+struct LossOptions {
+  std::string data;
+  int64_t sequence_length = 0;  // 0: the model's max_position_embeddings
+  int64_t trailing = 0, bins = 0;
+  int64_t max_tokens = 0;
+  bool document_mask = false, routing = false, json = false;
+};
+void run_loss(const ModelOptions& model, const LossOptions& options);
+
+struct GenerateCommand {
+  std::string prompt, prompt_file;
+  std::string decode = "full";
+  int64_t max_new_tokens = 128;
+  double temperature = 0, top_p = 1;
+  uint64_t seed = 0;
+};
+void run_generate(const ModelOptions& model, const GenerateCommand& options);
+
+struct DumpOptions {
+  std::string tokens, output;
+  int64_t sequence_length = 0;  // 0: the model's max_position_embeddings, at most the file's
+  int64_t sequences = 1;
+  bool document_mask = false, selected = false, gradients = false;
+};
+void run_dump(const ModelOptions& model, const DumpOptions& options);
+
+struct ExportOptions {
+  std::string output, dtype = "bf16";
+};
+void run_export(const ModelOptions& model, const ExportOptions& options);
+
+}  // namespace moba::eval

@@ -1,0 +1,55 @@
+#include "tools/moba_eval/model.h"
+
+#include <filesystem>
+
+#include "src/train/checkpoint.h"
+#include "src/train/recipe.h"
+
+namespace moba::eval {
+namespace {
+
+// The checkpoint's plan under --attn and --hybrid-layers, one entry per layer.
+std::vector<LayerAttention> planned_layers(const ModelOptions& options, const ModelDescription& description) {
+  AttentionPlan plan = description.attention;
+  if (options.attention) plan.command_line = parse_attention_option(*options.attention, plan.base);
+  if (options.hybrid_layers) {
+    plan.hybrid_layers = options.hybrid_layers;
+    plan.full_attention_layers.clear();  // the checkpoint's own choice gives way
+  }
+  const int64_t count = description.model.num_hidden_layers;
+  validate(plan, count, 1);
+  std::vector<LayerAttention> layers;
+  for (int64_t i = 0; i < count; ++i) {
+    const PlannedAttention planned = attention_at(plan, i, count, 0, 1);
+    layers.push_back({planned.attention, planned.rope});
+  }
+  return layers;
+}
+
+}  // namespace
+
+ForwardOptions LoadedModel::forward() const {
+  ForwardOptions options;
+  options.layers = layers;
+  options.rope_scaling = description.model.rope_scaling;
+  return options;
+}
+
+std::unique_ptr<Tokenizer> LoadedModel::tokenizer() const {
+  const std::string path = dir + "/tokenizer.json";
+  MOBA_CHECK(std::filesystem::exists(path), "{} does not exist; this command needs the checkpoint's tokenizer", path);
+  return load_tokenizer(path);
+}
+
+LoadedModel open_model(const ModelOptions& options) {
+  LoadedModel model;
+  model.dir = resolve_checkpoint(options.checkpoint);
+  model.description = read_model_config(model.dir);
+  model.layers = planned_layers(options, model.description);
+  const DType dtype = options.precision == "bf16" ? DType::bf16 : DType::f32;
+  model.transformer = std::make_unique<Transformer>(model.description.model, dtype, 0);
+  load_weights(model.dir, *model.transformer);
+  return model;
+}
+
+}  // namespace moba::eval
