@@ -5,8 +5,8 @@ import re
 
 from corpus_parts import kernel
 
-PROSE_BYTES = (6200, 7400)   # passage and question; the answer comes on top
-CODE_BYTES = (4600, 5300)
+PROSE_BYTES = (6000, 7000)   # passage; question and answer come on top
+CODE_BYTES = (4500, 5400)
 LONGEST_ANSWER = 500         # bytes
 QUESTIONS_PER_PASSAGE = 3
 CODE_EXAMPLES = {False: 4000, True: 200}
@@ -26,12 +26,12 @@ def _passages(pieces, limits, random_):
     for piece in pieces:
         bytes_ = len(piece.encode()) + 1
         if run and size + bytes_ > target:
-            if size >= limits[0] - 1200:
+            if size >= limits[0]:
                 yield run
             run, size, target = [], 0, random_.randint(*limits)
         run.append(piece)
         size += bytes_
-    if size >= limits[0] - 1200:
+    if size >= limits[0]:
         yield run
 
 

@@ -1,0 +1,187 @@
+#include "src/data/prepare.h"
+
+#include <gtest/gtest.h>
+
+#include "kernels/common/check.h"
+#include "kernels/common/threads.h"
+#include "src/data/chat.h"
+#include "src/data/dataset_stats.h"
+#include "src/data/file_io.h"
+#include "src/data/token_dataset.h"
+#include "tests/data/data_files.h"
+
+namespace moba::test {
+namespace {
+
+struct Document {
+  std::string text;     // without the end token
+  std::string counted;  // the tokens that count, as text
+};
+
+std::vector<Document> read_back(const std::string& path) {
+  const TokenDataset data(path);
+  data.verify();
+  const auto tokenizer = make_byte_tokenizer();
+  std::vector<Document> documents;
+  const auto offsets = data.document_offsets();
+  for (size_t d = 0; d + 1 < offsets.size(); ++d) {
+    const int64_t count = offsets[d + 1] - offsets[d];
+    std::vector<int32_t> tokens(count), counted;
+    std::vector<uint8_t> mask(count);
+    data.read_tokens(offsets[d], count, tokens.data());
+    data.read_loss_mask(offsets[d], count, mask.data());
+    EXPECT_EQ(tokens.back(), 256);
+    tokens.pop_back();
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      if (mask[i]) counted.push_back(tokens[i]);
+    }
+    documents.push_back({tokenizer->decode(tokens), tokenizer->decode(counted)});
+  }
+  return documents;
+}
+
+std::vector<std::string> texts(const std::string& path) {
+  std::vector<std::string> all;
+  for (const auto& document : read_back(path)) all.push_back(document.text);
+  return all;
+}
+
+PrepareResult prepare(const DataFolder& folder, std::vector<std::string> inputs, bool sft = false, bool join = false) {
+  return prepare_dataset(*make_byte_tokenizer(), {std::move(inputs), folder.path("out.h5"), sft, join}, {});
+}
+
+std::string error_of(const DataFolder& folder, const std::string& contents, bool sft) {
+  const auto path = folder.write("bad.jsonl", contents);
+  try {
+    prepare(folder, {path}, sft);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::corrupt_input);
+    EXPECT_FALSE(std::filesystem::exists(folder.path("out.h5")));
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Prepare, ReadsTextJsonLinesAndFolders) {
+  const DataFolder folder;
+  folder.write("in/b.txt", "second");
+  folder.write("in/a/x.c", "first\n");
+  folder.write("in/.hidden", "no");
+  folder.write("in/.git/config", "no");
+  folder.write("in/empty.txt", "");
+  const auto lines = folder.write("c.jsonl", "{\"text\": \"one\\u00e9\", \"id\": 1}\n\n{\"text\": \"\"}\r\n{\"text\": \"two\"}");
+  const auto result = prepare(folder, {folder.path("in"), lines, folder.write("raw.bin", "\xff\x00\xfe")});
+  EXPECT_EQ(texts(folder.path("out.h5")), (std::vector<std::string>{"first\n", "second", "oneé", "two", "\xff"}));
+  EXPECT_EQ(result.documents, 5);
+  EXPECT_EQ(result.empty, 2);
+  EXPECT_EQ(result.text_bytes, 6 + 6 + 5 + 3 + 1);
+  EXPECT_EQ(result.tokens, result.text_bytes + 5);
+}
+
+TEST(Prepare, JoinsFolders) {
+  const DataFolder folder;
+  folder.write("in/a/1.c", "one");
+  folder.write("in/a/2.c", "two\n");
+  folder.write("in/b/3.c", "three");
+  prepare(folder, {folder.path("in")}, false, true);
+  EXPECT_EQ(texts(folder.path("out.h5")), (std::vector<std::string>{"==> a/1.c <==\none\n==> a/2.c <==\ntwo\n", "==> b/3.c <==\nthree\n"}));
+}
+
+TEST(Prepare, DoesNotDependOnThreads) {
+  const DataFolder folder;
+  std::string lines;
+  for (int i = 0; i < 500; ++i) lines += "{\"text\": \"document " + std::string(i % 37, 'x') + std::to_string(i) + "\"}\n";
+  const auto path = folder.write("a.jsonl", lines);
+  const int threads = num_threads();
+  std::vector<std::string> files;
+  for (const int n : {1, 2, 4}) {
+    set_num_threads(n);
+    prepare(folder, {path});
+    files.push_back(read_file(folder.path("out.h5")));
+  }
+  set_num_threads(threads);
+  EXPECT_EQ(files[0], files[1]);
+  EXPECT_EQ(files[0], files[2]);
+}
+
+TEST(Prepare, ErrorsNameFileAndLine) {
+  const DataFolder folder;
+  const std::string good = "{\"text\": \"a\"}\n";
+  EXPECT_NE(error_of(folder, good + good + "{\"text\": 3}\n{\n", false).find("bad.jsonl:3: needs a string field"), std::string::npos);
+  EXPECT_NE(error_of(folder, good + "\n{\"text\": \"a\n", false).find("bad.jsonl:3: not valid JSON"), std::string::npos);
+  EXPECT_NE(error_of(folder, "[1]\n", false).find("bad.jsonl:1"), std::string::npos);
+  EXPECT_NE(error_of(folder, good, true).find("bad.jsonl:1: neither \"messages\" nor"), std::string::npos);
+  EXPECT_NE(error_of(folder, "{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}\n", true).find("no assistant turn"),
+            std::string::npos);
+  EXPECT_NE(error_of(folder, "{\"messages\": [{\"role\": \"bot\", \"content\": \"x\"}]}\n", true).find("unknown role \"bot\""),
+            std::string::npos);
+  EXPECT_NE(error_of(folder, "{\"messages\": [{\"role\": \"user\"}]}\n", true).find("\"content\" is missing"), std::string::npos);
+  EXPECT_NE(error_of(folder, "{\"prompt\": \"x\"}\n", true).find("\"response\" is missing"), std::string::npos);
+}
+
+TEST(Prepare, RefusesWhatIsNotText) {
+  const DataFolder folder;
+  EXPECT_THROW(prepare(folder, {folder.path("none")}), Error);
+  EXPECT_THROW(prepare(folder, {folder.write("a.txt.gz", "x")}), Error);
+  EXPECT_THROW(prepare(folder, {folder.write("empty.txt", "")}), Error);
+  EXPECT_THROW(prepare(folder, {folder.write("chat.txt", "x")}, true), Error);
+}
+
+TEST(Chat, OnlyAssistantTurnsAndTheirEndCount) {
+  const DataFolder folder;
+  const auto path = folder.write(
+      "c.jsonl", R"({"messages":[{"role":"system","content":"S"},{"role":"user","content":"U"},{"role":"assistant","content":"A1"},)"
+                 R"({"role":"user","content":"V"},{"role":"assistant","content":"A2"}]})"
+                 "\n"
+                 R"({"prompt":"P","response":"R"})");
+  const auto result = prepare(folder, {path}, true);
+  const auto documents = read_back(folder.path("out.h5"));
+  ASSERT_EQ(documents.size(), 2u);
+  EXPECT_EQ(documents[0].text,
+            "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\nA1<|im_end|>\n"
+            "<|im_start|>user\nV<|im_end|>\n<|im_start|>assistant\nA2<|im_end|>\n");
+  EXPECT_EQ(documents[0].counted, "A1<|im_end|>A2<|im_end|>");
+  EXPECT_EQ(documents[1].text, "<|im_start|>user\nP<|im_end|>\n<|im_start|>assistant\nR<|im_end|>\n");
+  EXPECT_EQ(documents[1].counted, "R<|im_end|>");
+  EXPECT_EQ(result.counted, static_cast<int64_t>(documents[0].counted.size() + documents[1].counted.size()));
+}
+
+TEST(Chat, UsesTheTokenizersSpecialTokens) {
+  auto json = make_byte_tokenizer()->json();
+  const std::string first = "\"added_tokens\": [";
+  json.insert(json.find(first) + first.size(), R"({"id": 257, "content": "<|im_start|>"}, {"id": 258, "content": "<|im_end|>"},)");
+  const auto tokenizer = tokenizer_from_json(json);
+  const std::vector<ChatMessage> messages{{"user", "u"}, {"assistant", "<|im_end|>"}};
+  const auto chat = encode_chat(*tokenizer, messages);
+  std::vector<int32_t> want{257};
+  tokenizer->encode("user\nu", want);
+  want.push_back(258);
+  tokenizer->encode("\n", want);
+  want.push_back(257);
+  tokenizer->encode("assistant\n", want);
+  const size_t content = want.size();
+  tokenizer->encode("<|im_end|>", want);  // a user's text cannot forge the marker
+  EXPECT_EQ(want.size() - content, 10u);
+  want.push_back(258);
+  tokenizer->encode("\n", want);
+  want.push_back(256);
+  EXPECT_EQ(chat.tokens, want);
+  for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ(chat.loss_mask[i], i >= content && i < content + 11);
+}
+
+TEST(DatasetStats, CountsLengthsAndBytes) {
+  const DataFolder folder;
+  prepare(folder, {folder.write("a.txt", "abc"), folder.write("b.txt", "defgh"), folder.write("c.txt", std::string(70'000, 'x'))});
+  const auto stats = dataset_stats(TokenDataset(folder.path("out.h5")));
+  EXPECT_EQ(stats.text_bytes, 70'008);
+  EXPECT_EQ(stats.shortest, 4);
+  EXPECT_EQ(stats.median, 6);
+  EXPECT_EQ(stats.longest, 70'001);
+  ASSERT_EQ(stats.histogram.size(), 2u);
+  EXPECT_EQ(stats.histogram[0].below, 8);
+  EXPECT_EQ(stats.histogram[0].documents, 2);
+  EXPECT_EQ(stats.histogram[1].below, 131'072);
+}
+
+}  // namespace
+}  // namespace moba::test
