@@ -47,6 +47,10 @@ TEST(Transformer, ParameterNamesAndShapesAreHuggingFaces) {
   Transformer tied(c, DType::f32, 1);
   EXPECT_THROW(tied.parameter("lm_head.weight"), Error);
   EXPECT_EQ(tied.parameters().size(), expected.size() - 1);
+  int64_t tied_elements = 0;
+  for (const Parameter& p : tied.parameters()) tied_elements += p.master.numel();
+  EXPECT_EQ(tied_elements, parameter_count(c));
+  EXPECT_EQ(embedding_parameter_count(c), 61 * 32);
 }
 
 TEST(Transformer, StartDependsOnSeedAndNameOnly) {

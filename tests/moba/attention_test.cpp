@@ -127,6 +127,33 @@ TEST(AttentionOp, SlotIsFilledOnceAndThenDecides) {
   EXPECT_THROW(attention(op.q, op.k, op.v, op.sequences, config_of(c), &slot), Error);
 }
 
+// `naive` is the plain kernel itself: same bits as calling it, where the fast kernel's differ.
+TEST(AttentionOp, NaiveIsTheReferenceKernel) {
+  const MobaCase c = small_case();
+  const MobaInputs in = make_inputs(c, 3);
+  const OpInputs op = op_inputs(c, in, DType::f32);
+  SelectionSlot slot;
+  const Tensor naive = attention(op.q, op.k, op.v, op.sequences, config_of(c, true), &slot).value();
+  const Tensor fast = attention(op.q, op.k, op.v, op.sequences, config_of(c), &slot).value();
+  Tensor want = Tensor::empty(naive.shape(), DType::f32), lse = Tensor::empty({naive.size(0), c.H}, DType::f32);
+  kernels::AttentionArgs args;
+  args.shape = shape_of(c, in);
+  args.type = AttentionType::moba;
+  args.softmax_scale = c.softmax_scale();
+  args.chunk_size = c.S;
+  args.slots = slot.selected.size(2);
+  args.selected = slot.selected.data<int32_t>();
+  args.q = op.q.value().raw();
+  args.k = op.k.value().raw();
+  args.v = op.v.value().raw();
+  args.out = want.raw();
+  args.lse = lse.raw();
+  kernels::attention_forward_reference(args);
+  EXPECT_TRUE(same_bits("naive", naive.raw(), want.raw(), static_cast<size_t>(want.nbytes())));
+  if (kernels::active_isa() == kernels::Isa::reference) return;
+  EXPECT_NE(naive.to_vector<float>(), fast.to_vector<float>());
+}
+
 // The node keeps the config of its forward: what the caller's config becomes before backward does not matter.
 TEST(AttentionOp, BackwardUsesTheForwardsConfig) {
   const MobaCase c = small_case();
