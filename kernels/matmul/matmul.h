@@ -28,8 +28,8 @@ struct MatmulArgs {
 void matmul(const MatmulArgs& args);
 void matmul_reference(const MatmulArgs& args);
 
-// A weight packed once per optimizer step into the layout the product wants, for y = x W^T and dx = dy W.
-// W: [out, in] row-major f32 or bf16. Holds its own copies; no view of W is kept.
+// A weight for y = x W^T and dx = dy W, [out, in] row-major f32 or bf16. Holds one copy of it in its own type (no view is kept): the
+// product packs blocks in cache as it goes, at about 1 % of its time from a few hundred rows on.
 class PackedWeight {
  public:
   PackedWeight();

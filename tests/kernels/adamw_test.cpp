@@ -39,7 +39,7 @@ TEST(Adamw, TenStepsEqualClosedForm) {
   for_both_dtypes([](DType dtype) {
     constexpr int64_t kN = 1037;
     State s(dtype, kN);
-    std::vector<double> want = s.w.values();
+    std::vector<double> want = s.w.values(), want_m(want.size()), want_v(want.size());
     std::vector<std::vector<double>> gradients;
     for (int64_t t = 1; t <= 10; ++t) {
       s.g = Array::normal(dtype, kN, 10 + static_cast<uint64_t>(t));
@@ -53,12 +53,15 @@ TEST(Adamw, TenStepsEqualClosedForm) {
           m += 0.1 * std::pow(0.9, age) * g;
           v += 0.05 * std::pow(0.95, age) * g * g;
         }
+        want_m[i] = m, want_v[i] = v;  // the step alone would not see a wrong scale of the gradient
         const double m_hat = m / (1 - std::pow(0.9, t)), v_hat = v / (1 - std::pow(0.95, t));
         want[i] *= 1 - 3e-3 * 0.1;
         want[i] -= 3e-3 * m_hat / (std::sqrt(v_hat) + 1e-8);
       }
     }
     EXPECT_CLOSE_RMS(s.w.values(), want, dtype == DType::f32 ? 1e-6 : 1e-13);
+    EXPECT_CLOSE_RMS(s.m.values(), want_m, dtype == DType::f32 ? 1e-6 : 1e-13);
+    EXPECT_CLOSE_RMS(s.v.values(), want_v, dtype == DType::f32 ? 1e-6 : 1e-13);
     EXPECT_TRUE(s.w.guards_intact() && s.m.guards_intact() && s.v.guards_intact());
   });
 }
