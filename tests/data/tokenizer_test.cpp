@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -316,6 +318,25 @@ TEST(TokenizerJson, RefusesWhatItDoesNotSupport) {
   for (const auto& [pointer, value] : bad) EXPECT_THROW(tokenizer_from_json(change(pointer, value)), Error) << pointer << " " << value;
   EXPECT_THROW(tokenizer_from_json("{"), Error);
   EXPECT_THROW(tokenizer_from_json("[]"), Error);
+}
+
+// An independent reader of the same file; needs Python with the package tokenizers.
+TEST(TokenizerJson, HuggingFaceGivesTheSameIds) {
+  if (std::system("python3 -c 'import tokenizers' > /dev/null 2>&1") != 0) GTEST_SKIP() << "Python package tokenizers is not installed";
+  const DataFolder folder;
+  for (const char* pattern : {"gpt2", "cl100k", "o200k"}) {
+    const auto tokenizer = trained(700, pattern);
+    const std::string file = folder.write("tokenizer.json", tokenizer->json());
+    const std::string text = folder.write("text.txt", source_text() + "naïve café — Ελληνικά we'LL 中文\u3000 \t\r\n 12345  x");
+    const std::string ids = folder.path("ids.txt");
+    const std::string script =
+        "import sys, tokenizers; t = tokenizers.Tokenizer.from_file(sys.argv[1]); "
+        "s = open(sys.argv[2], newline='', encoding='utf-8').read(); open(sys.argv[3], 'w').write(' '.join(map(str, t.encode(s).ids)))";
+    ASSERT_EQ(std::system(("python3 -c \"" + script + "\" " + file + " " + text + " " + ids).c_str()), 0);
+    std::ifstream in(ids);
+    const Ids theirs{std::istream_iterator<int32_t>(in), {}};
+    EXPECT_EQ(encode(*tokenizer, read_file(text)), theirs) << pattern;
+  }
 }
 
 std::string base64(const std::string& bytes) {

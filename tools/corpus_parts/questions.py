@@ -5,7 +5,7 @@ import re
 
 from corpus_parts import kernel
 
-PROSE_BYTES = (6000, 7000)   # passage; question and answer come on top
+PROSE_BYTES = (6000, 6500)  # passage; question and answer come on top
 CODE_BYTES = (4500, 5400)
 LONGEST_ANSWER = 500         # bytes
 QUESTIONS_PER_PASSAGE = 3
