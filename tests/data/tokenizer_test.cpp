@@ -327,7 +327,9 @@ TEST(TokenizerJson, HuggingFaceGivesTheSameIds) {
   for (const char* pattern : {"gpt2", "cl100k", "o200k"}) {
     const auto tokenizer = trained(700, pattern);
     const std::string file = folder.write("tokenizer.json", tokenizer->json());
-    const std::string text = folder.write("text.txt", source_text() + "naïve café — Ελληνικά we'LL 中文\u3000 \t\r\n 12345  x");
+    std::string contents = source_text() + "naïve café — Ελληνικά we'LL 中文\u3000 \t\r\n 12345  x";
+    for (size_t at; (at = contents.find("<|")) != std::string::npos;) contents.erase(at, 1);  // they look for special tokens in text
+    const std::string text = folder.write("text.txt", contents);
     const std::string ids = folder.path("ids.txt");
     const std::string script =
         "import sys, tokenizers; t = tokenizers.Tokenizer.from_file(sys.argv[1]); "
