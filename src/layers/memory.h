@@ -28,9 +28,10 @@ struct MemoryEstimate {
   int64_t activations = 0;  // saved for backward, and gradients on their way
   int64_t head = 0;         // fused head and loss: chunk of logits, gradients held for backward
   int64_t attention_workspace = 0;
-  const char* moment = "";                                                                  // "loss", "backward", "update"
+  int64_t allocator_slack = 0;  // blocks the caching allocator keeps beside those in use
+  const char* moment = "";      // "loss", "backward", "update"
   int64_t tensors() const { return weights + optimizer + gradients + activations + head; }  // from the caching allocator
-  int64_t total() const { return tensors() + packs + attention_workspace; }
+  int64_t total() const { return tensors() + packs + attention_workspace + allocator_slack; }
 };
 
 MemoryEstimate training_memory(const TransformerConfig& config, const TrainingShape& shape);
