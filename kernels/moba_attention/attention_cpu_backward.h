@@ -178,24 +178,24 @@ class BackwardChunk {
 
   // scores -> P and dP -> dS of one row, zero where it may not read; bf16 where words are pairs.
   void weights_row(const Stretch& s, int64_t row, float* scores, float* dp) {
-    const int64_t origin = s.panel * kPanelKeys;
-    const KeyRange keys = stretch_limits(job_, s, row);
-    const int64_t from = (s.begin - origin) / G::kColumns * G::kColumns, to = round_up(s.end - origin, G::kColumns);
-    if (keys.begin == origin + from && keys.end == origin + to)
-      weights<false>(row, scores, dp, from, to, 0, 0);
+    const RowSpan span = row_span<G>(job_, s, row);
+    if (span.whole)
+      weights<false>(span, row, scores, dp);
     else
-      weights<true>(row, scores, dp, from, to, keys.begin - origin, keys.end - origin);
+      weights<true>(span, row, scores, dp);
+    clear_outside<G>(span, scores);
+    clear_outside<G>(span, dp);
   }
 
   template <bool Masked>
-  void weights(int64_t row, float* scores, float* dp, int64_t from, int64_t to, int64_t begin, int64_t end) {
+  void weights(const RowSpan& span, int64_t row, float* scores, float* dp) {
     const float unit = score_factor<G>(job_), lse = lse_[row];
     const F delta = V::splat(delta_[row]);
-    for (int64_t k = from; k < to; k += V::kLanes) {
+    for (int64_t k = span.first; k < span.last; k += V::kLanes) {
       F p = probability<G>(V::load(scores + k), unit, lse);
       F ds = p * (V::load(dp + k) - delta);
       if constexpr (Masked) {
-        const typename V::I mask = readable<V>(k, begin, end);
+        const typename V::I mask = readable<V>(k, span.keys.begin, span.keys.end);
         p = (F)((typename V::I)p & mask);
         ds = (F)((typename V::I)ds & mask);
       }

@@ -203,6 +203,38 @@ static void exact_product(const float* a, int64_t begin, int64_t end, const floa
   }
 }
 
+// One row's part of a stretch, as keys of the panel: [from, to) are the columns its tile fills, [first, last) whole vectors around
+// the keys it may read. Vectors count in twos from the panel's start, so a key's lane never depends on the limits.
+struct RowSpan {
+  int64_t from, to, first, last;
+  KeyRange keys;
+  bool whole;  // nothing to mask
+};
+template <class G>
+MOBA_INLINE RowSpan row_span(const ChunkJob& job, const Stretch& s, int64_t row) {
+  constexpr int64_t kUnit = 2 * G::V::kLanes;
+  const int64_t origin = s.panel * kPanelKeys;
+  const KeyRange limits = stretch_limits(job, s, row), keys{limits.begin - origin, limits.end - origin};
+  const int64_t from = (s.begin - origin) / G::kColumns * G::kColumns, to = round_up(s.end - origin, G::kColumns);
+  const int64_t first = keys.begin / kUnit * kUnit, last = round_up(keys.end, kUnit);
+  return {from, to, first, last, keys, keys.begin == first && keys.end == last};
+}
+// Weight zero for the keys outside [first, last).
+template <class G>
+MOBA_INLINE void clear_outside(const RowSpan& span, float* weights) {
+  using V = typename G::V;
+  auto clear = [&](int64_t k, int64_t end) __attribute__((always_inline)) {
+    for (; k < end; k += V::kLanes) {
+      if constexpr (G::kPair == 2)
+        V::store(reinterpret_cast<bf16*>(weights) + k, V::zero());
+      else
+        V::store(weights + k, V::zero());
+    }
+  };
+  clear(span.from, span.first);
+  clear(span.last, span.to);
+}
+
 // Scores are kept in units of log2. With fp32 words queries carry that factor, so that the largest score of a row cancels exactly
 // in the exponent; pairs cannot carry it, there it is applied to the product.
 template <class G>

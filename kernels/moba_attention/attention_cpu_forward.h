@@ -59,7 +59,7 @@ class ForwardChunk {
       gather_row<G>(q + row_offset(job_, rows[i]), depth_, query_factor<G>(job_), queries_ + i * depth_.words);
     multiply_columns<G>(job_, s, rows, count, queries_, depth_.words, job_.packed.k_columns, depth_.words, scores_);
     float factor[kTileRows];
-    for (int i = 0; i < count; ++i) factor[i] = softmax_row(s, stretch_limits(job_, s, rows[i]), rows[i], scores_ + i * kScoreStride);
+    for (int i = 0; i < count; ++i) factor[i] = softmax_row(s, rows[i], scores_ + i * kScoreStride);
     const bool cut_pairs = G::kPair == 2 && ((s.begin | s.end) & 1);
     if (job_.packed.nonfinite[s.panel] && (s.limited || cut_pairs)) {
       for (int i = 0; i < count; ++i) exact_row(s, rows[i], scores_ + i * kScoreStride, factor[i]);
@@ -69,27 +69,26 @@ class ForwardChunk {
   }
 
   // Scores of a row become P (in place; bf16 pairs where words are pairs). Returns the factor of the row's earlier sums.
-  float softmax_row(const Stretch& s, KeyRange keys, int64_t row, float* scores) {
-    const int64_t origin = s.panel * kPanelKeys;
-    const int64_t from = (s.begin - origin) / G::kColumns * G::kColumns, to = round_up(s.end - origin, G::kColumns);
-    const bool whole = keys.begin == origin + from && keys.end == origin + to;
-    return whole ? softmax_keys<false>(scores, from, to, 0, 0, row)
-                 : softmax_keys<true>(scores, from, to, keys.begin - origin, keys.end - origin, row);
+  float softmax_row(const Stretch& s, int64_t row, float* scores) {
+    const RowSpan span = row_span<G>(job_, s, row);
+    const float factor = span.whole ? softmax_keys<false>(span, row, scores) : softmax_keys<true>(span, row, scores);
+    clear_outside<G>(span, scores);
+    return factor;
   }
 
   template <bool Masked>
-  float softmax_keys(float* scores, int64_t from, int64_t to, int64_t begin, int64_t end, int64_t row) {
+  float softmax_keys(const RowSpan& span, int64_t row, float* scores) {
     constexpr int kLanes = V::kLanes;
     constexpr float kNone = -__builtin_inff();
     auto load = [&](int64_t k) __attribute__((always_inline)) {
       const F x = V::load(scores + k);
       if constexpr (Masked)
-        return V::select(readable<V>(k, begin, end), x, V::splat(kNone));
+        return V::select(readable<V>(k, span.keys.begin, span.keys.end), x, V::splat(kNone));
       else
         return x;
     };
     F best[2] = {V::splat(kNone), V::splat(kNone)};
-    for (int64_t k = from; k < to; k += 2 * kLanes) {
+    for (int64_t k = span.first; k < span.last; k += 2 * kLanes) {
       best[0] = V::max(load(k), best[0]);
       best[1] = V::max(load(k + kLanes), best[1]);
     }
@@ -98,11 +97,11 @@ class ForwardChunk {
     const float old_max = max_[row], new_max = panel_max > old_max ? panel_max : old_max;
     max_[row] = new_max;
     F total[2] = {V::zero(), V::zero()};
-    for (int64_t k = from; k < to; k += 2 * kLanes) {
+    for (int64_t k = span.first; k < span.last; k += 2 * kLanes) {
       MOBA_UNROLL
       for (int j = 0; j < 2; ++j) {
         F p = probability<G>(load(k + j * kLanes), unit, new_max);
-        if constexpr (Masked) p = (F)((typename V::I)p & readable<V>(k + j * kLanes, begin, end));
+        if constexpr (Masked) p = (F)((typename V::I)p & readable<V>(k + j * kLanes, span.keys.begin, span.keys.end));
         total[j] = total[j] + p;
         if constexpr (G::kPair == 2)
           V::store(reinterpret_cast<bf16*>(scores) + k + j * kLanes, p);
