@@ -43,6 +43,12 @@ class Checker {
   }
   bool given(const std::string& key) const {
     const YamlNode* node = find_path(written_, key);
+    return node && (node->kind != YamlNode::Kind::null || node->rejected);
+  }
+
+  // As given, and of the right type.
+  bool present(const std::string& key) const {
+    const YamlNode* node = find_path(written_, key);
     return node && node->kind != YamlNode::Kind::null;
   }
 
@@ -74,8 +80,12 @@ class Checker {
     if (tokens && steps) complain("train.max_steps", "max_tokens is given too (at {}); a run has one length", where("train.max_tokens"));
     if (!tokens && !steps && given("train")) complain("train", "neither max_tokens nor max_steps is given; a run needs a length");
     if (!given("train")) return;
-    if (given("train.stages") && given("train.sequence_length"))
-      complain("train.sequence_length", "train.stages (at {}) gives the sequence length; remove one of them", where("train.stages"));
+    int64_t longest = 0;
+    for (const StageRecipe& stage : r_.stages) longest = std::max(longest, stage.sequence_length);
+    if (present("train.stages") && present("train.sequence_length") &&
+        find_path(written_, "train.sequence_length")->text != std::to_string(longest))
+      complain("train.sequence_length", "train.stages (at {}) gives the sequence lengths; leave this out or state the longest, {}",
+               where("train.stages"), longest);
     if (!given("train.stages") && !given("train.sequence_length"))
       complain("train.sequence_length", "missing, and it has no default (tokens of a sequence)");
   }
@@ -95,7 +105,7 @@ class Checker {
   }
 
   void stages() {
-    if (!given("train.stages")) return;
+    if (!present("train.stages")) return;
     if (find_path(written_, "train.stages")->items.empty()) return complain("train.stages", "must have at least one entry");
     std::vector<double> until;
     for (const StageRecipe& stage : r_.stages) {
@@ -109,7 +119,7 @@ class Checker {
   }
 
   void schedule() {
-    if (!given("model.attention.schedule")) return;
+    if (!present("model.attention.schedule")) return;
     if (r_.attention.schedule.empty()) return complain("model.attention.schedule", "must have at least one entry");
     std::vector<double> until;
     for (const ScheduleStage& stage : r_.attention.schedule) until.push_back(stage.until);
@@ -172,11 +182,14 @@ class Checker {
       use(forced.value_or(s.type.value_or(plan.base.type)), chunk || s.chunk_size, topk || s.topk, base_window || s.window);
     for (const auto& l : plan.layers)
       use(forced.value_or(l.type.value_or(plan.base.type)), chunk || l.chunk_size, topk || l.topk, base_window || l.window);
-    if (moba && !moba_sized && !chunk)
+    if (moba && !moba_sized && !chunk && !given("model.attention.moba_chunk_size"))
+
       complain("model.attention.moba_chunk_size", "missing, and a layer uses moba (block size, for example 512)");
-    if (moba && !moba_sized && !topk)
+    if (moba && !moba_sized && !topk && !given("model.attention.moba_topk"))
+
       complain("model.attention.moba_topk", "missing, and a layer uses moba (blocks a query reads, for example 3)");
-    if (window && !window_sized) complain("model.attention.window", "missing, and a layer uses window (tokens a query reads)");
+    if (window && !window_sized && !given("model.attention.window"))
+      complain("model.attention.window", "missing, and a layer uses window (tokens a query reads)");
     if (moba && plan.base.moba.gate == kernels::Gate::oracle && options_.attention != "moba_naive")
       complain("model.attention.gate", "oracle exists in the plain kernel only; add --attn moba_naive");
   }

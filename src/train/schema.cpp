@@ -76,7 +76,7 @@ constexpr KeySpec kKeys[] = {
   {"data.document_mask", K::boolean, "", "Each document in a sequence attends to itself only, positions restart. By default false, for sft and best_fit true"},
 
   {"train", K::section, kRequired, "The training loop"},
-  {"train.sequence_length", K::integer, "", "Tokens of a sequence; required unless train.stages gives it", 1, 1e9},
+  {"train.sequence_length", K::integer, "", "Tokens of a sequence; with train.stages the longest of theirs, which is the default", 1, 1e9},
   {"train.stages", K::sections, "", "Stages of different sequence length in one run: list of {sequence_length, until, rope_scaling, attention, data}"},
   {"train.stages[].sequence_length", K::integer, kRequired, "Tokens of a sequence in this stage", 1, 1e9},
   {"train.stages[].until", K::number, kRequired, "End of the stage: up to 1 a share of the run, above 1 tokens; the last is 1", 0, kTokens},
@@ -87,7 +87,7 @@ constexpr KeySpec kKeys[] = {
   {"train.stages[].rope_scaling.high_freq_factor", K::number, "4", "llama3: see model.rope_scaling", 1e-6, kMillion},
   {"train.stages[].rope_scaling.original_max_position_embeddings", K::integer, "8192", "llama3: see model.rope_scaling", 1, 1e9},
   {"train.stages[].rope_scaling.position_interpolation", K::number, "1", "Positions are divided by this first", 1, kMillion},
-  {"train.stages[].attention", K::section, "", "Attention in this stage; not together with model.attention.schedule"},
+  {"train.stages[].attention", K::section, "", "Attention in this stage, or its type alone; not together with model.attention.schedule", -kNoLimit, kNoLimit, "type"},
   {"train.stages[].attention.type", K::choice, "", "Attention of every layer not pinned", 0, 0, kAttentionTypes},
   {"train.stages[].attention.moba_chunk_size", K::integer, "", "Block size in this stage", 1, 1e9},
   {"train.stages[].attention.moba_topk", K::integer, "", "Blocks a query reads in this stage", 1, kMillion},

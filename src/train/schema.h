@@ -33,7 +33,7 @@ struct KeySpec {
   std::string_view fallback;                // default as YAML; kRequired, or empty where absence has a meaning of its own (said in doc)
   std::string_view doc;                     // one line
   double low = -kNoLimit, high = kNoLimit;  // allowed range, both ends included
-  std::string_view choices = {};            // "full|moba|window"
+  std::string_view choices = {};            // "full|moba|window"; of a section: the key that a plain value stands for
 };
 inline constexpr std::string_view kRequired = "!";
 
@@ -50,7 +50,7 @@ std::string nearest_key(std::string_view parent, std::string_view written);
 // The nearest of several words, or "".
 std::string nearest_word(std::string_view written, const std::vector<std::string>& words);
 
-// Checks a tree against the table. Every wrong entry gives one error "where: key: what is wrong" and is removed from the tree.
+// Checks a tree against the table. Every wrong entry gives one error "where: key: what is wrong" and becomes null.
 void check_against_table(YamlNode& root, std::vector<std::string>& errors);
 // Fills defaults: a tree with every key of the table, in the table's order (absent optional ones as null).
 YamlNode with_defaults(const YamlNode& root);

@@ -92,15 +92,23 @@ std::string check_value(const KeySpec& key, const Node& node) {
   return "";
 }
 
+// "attention: full" means "attention: {type: full}".
+Node short_form(const KeySpec& key, const Node& scalar) {
+  Node section;
+  section.where = scalar.where;
+  section.set(std::string(key.choices), scalar, scalar.where);
+  return section;
+}
+
 // `table` is the section's name in the table ("train.stages[]"), `shown_as` the same for people ("train.stages[1]").
 void check_section(Node& section, const std::string& table, const std::string& shown_as, std::vector<std::string>& errors) {
-  std::vector<std::string> bad;
   for (size_t i = 0; i < section.entries.size(); ++i) {
     auto& [name, value] = section.entries[i];
     const std::string full = join_key(shown_as, name);
     const auto complain = [&](const std::string& where, const std::string& what) {
       errors.push_back(fmt::format("{}: {}: {}", where, full, what));
-      bad.push_back(name);
+      value.kind = Node::Kind::null;
+      value.rejected = true;
     };
     for (size_t before = 0; before < i; ++before) {
       if (section.entries[before].first != name) continue;
@@ -115,6 +123,7 @@ void check_section(Node& section, const std::string& table, const std::string& s
       continue;
     }
     if (value.kind == Node::Kind::null) continue;  // as if absent
+    if (key->kind == K::section && !key->choices.empty() && value.kind == Node::Kind::scalar) value = short_form(*key, value);
     if (const std::string wrong = check_value(*key, value); !wrong.empty()) {
       complain(value.where, wrong);
       continue;
@@ -134,11 +143,10 @@ void check_section(Node& section, const std::string& table, const std::string& s
     if (key.fallback != kRequired || parent_name(key.name) != table) continue;
     const std::string leaf(leaf_name(key.name));
     const Node* value = section.get(leaf);
-    if (value && value->kind != Node::Kind::null) continue;
+    if (value && (value->kind != Node::Kind::null || value->rejected)) continue;
     errors.push_back(
         fmt::format("{}: {}: missing, and it has no default ({}: {})", section.where, join_key(shown_as, leaf), type_text(key), key.doc));
   }
-  for (const std::string& name : bad) section.erase(name);
 }
 
 Node parse_default(const KeySpec& key) {

@@ -58,7 +58,9 @@ Json section_schema(std::string_view table) {
   for (const KeySpec& key : recipe_keys()) {
     if (parent_name(key.name) != table) continue;
     Json value = value_schema(key);
-    if (key.kind == K::section) value.update(section_schema(key.name));
+    if (key.kind == K::section && key.choices.empty()) value.update(section_schema(key.name));
+    if (key.kind == K::section && !key.choices.empty())  // a plain value stands for one key
+      value = {{"oneOf", {section_schema(key.name), value_schema(*find_key(fmt::format("{}.{}", key.name, key.choices)))}}};
     if (key.kind == K::sections) value["items"] = section_schema(fmt::format("{}[]", key.name));
     out["properties"][std::string(leaf_name(key.name))] = value;
     if (key.fallback == kRequired) out["required"].push_back(std::string(leaf_name(key.name)));

@@ -11,6 +11,7 @@ struct YamlNode {
   enum class Kind { null, scalar, list, map } kind = Kind::null;
   std::string text;                                       // scalar
   bool quoted = false;                                    // scalar written in quotes: always a text
+  bool rejected = false;                                  // was written, but wrong: reported once and then taken as absent
   std::string where;                                      // "recipes/a.yaml:3:5" or "command line 'a.b=c'"
   std::vector<YamlNode> items;                            // list
   std::vector<std::pair<std::string, YamlNode>> entries;  // map, in order of writing; a repeated key appears twice

@@ -1,0 +1,204 @@
+// The step and its plan: a tiny model learns, micro-batches add up, threads change no bit, stages and schedules do what they say.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "kernels/common/threads.h"
+#include "src/train/data_stream.h"
+#include "src/train/evaluate.h"
+#include "src/train/run_plan.h"
+#include "src/train/training_step.h"
+#include "tests/support/compare.h"
+#include "tests/train/train_support.h"
+
+namespace moba::test {
+namespace {
+
+struct Training {
+  explicit Training(const Recipe& r)
+      : recipe(r),
+        plan(r, {}),
+        data(r),
+        model(r.model, DType::f32, r.seed),
+        parameters(optimizer_parameters(model)),
+        optimizer(make_optimizer(r.optimizer, parameters)) {}
+
+  std::vector<double> run(int64_t steps) {
+    std::vector<double> losses;
+    for (int64_t i = 0; i < steps; ++i) losses.push_back(step().loss);
+    return losses;
+  }
+  StepResult step() {
+    plan.enter_stage(progress);
+    const auto samples = data.next(progress, plan.samples_per_step(progress.stage));
+    const StepResult result = training_step(model, *optimizer, parameters, samples, plan.at(progress),
+                                            {recipe.micro_batch_size, recipe.grad_clip}, progress.step + 1);
+    plan.advance(progress);
+    return result;
+  }
+  std::vector<float> weights() const {
+    std::vector<float> out;
+    for (const OptimizerParameter& p : parameters) {
+      const auto values = p.master.to_vector<float>();
+      out.insert(out.end(), values.begin(), values.end());
+    }
+    return out;
+  }
+
+  Recipe recipe;
+  Progress progress;
+  RunPlan plan;
+  DataStream data;
+  Transformer model;
+  std::vector<OptimizerParameter> parameters;
+  std::unique_ptr<Optimizer> optimizer;
+};
+
+std::vector<double> as_double(const std::vector<float>& values) { return {values.begin(), values.end()}; }
+
+// Losses of the tiny recipe, fp32. Other instruction sets sum in another order: hence the tolerance, which ten steps of a diverging
+// sum would break.
+const std::vector<double> kTenLosses = {5.56533, 5.33414, 4.98868, 4.60939, 4.70434, 4.10569, 3.78170, 3.52721, 3.32051, 3.12388};
+
+TEST(Training, TinyModelLearnsAsRecorded) {
+  const TrainFolder folder;
+  Training training(folder.recipe());
+  const std::vector<double> losses = training.run(10);
+  EXPECT_TRUE(close_each("losses", losses, kTenLosses, 0, 2e-3));
+  EXPECT_NEAR(losses.front(), std::log(257.0), 0.1) << "an untrained model knows nothing";
+  EXPECT_LT(losses.back(), losses.front() - 1.5);
+}
+
+TEST(Training, MicroBatchesAddUpToTheGlobalBatch) {
+  const TrainFolder folder;
+  const Recipe whole = folder.recipe({"train.micro_batch_size=8"}), parts = folder.recipe({"train.micro_batch_size=1"});
+  Training a(whole), b(parts);
+  const auto samples = a.data.next(a.progress, a.plan.samples_per_step(0));
+  const ForwardOptions options = a.plan.at(a.progress).forward;
+  EXPECT_NEAR(accumulate_gradients(a.model, options, samples, 8), accumulate_gradients(b.model, options, samples, 1), 1e-6);
+  for (size_t i = 0; i < a.parameters.size(); ++i) {
+    const auto ga = a.parameters[i].value.grad().to_vector<float>(), gb = b.parameters[i].value.grad().to_vector<float>();
+    EXPECT_TRUE(close_rms(a.parameters[i].name, as_double(gb), as_double(ga), 1e-5));
+  }
+}
+
+TEST(Training, EveryThreadCountGivesTheSameBits) {
+  const TrainFolder folder;
+  const int before = num_threads();
+  std::vector<std::vector<float>> weights;
+  for (int threads : {1, 2, 4}) {
+    set_num_threads(threads);
+    Training training(folder.recipe());
+    training.run(10);
+    weights.push_back(training.weights());
+  }
+  set_num_threads(before);
+  for (size_t i = 1; i < weights.size(); ++i)
+    EXPECT_TRUE(same_bits("weights after ten steps", weights[i].data(), weights[0].data(), weights[0].size() * sizeof(float)));
+}
+
+TEST(Training, CheckpointedBlocksGiveTheSameBits) {
+  const TrainFolder folder;
+  Training plain(folder.recipe()), recomputed(folder.recipe({"train.activation_checkpointing=block"}));
+  EXPECT_EQ(plain.run(4), recomputed.run(4));
+  const auto a = plain.weights(), b = recomputed.weights();
+  EXPECT_TRUE(same_bits("weights", b.data(), a.data(), a.size() * sizeof(float)));
+}
+
+TEST(Training, NonFiniteLossLeavesEverythingUntouched) {
+  const TrainFolder folder;
+  Training training(folder.recipe());
+  training.run(2);
+  // A NaN in the final norm makes the loss NaN.
+  for (OptimizerParameter& p : training.parameters)
+    if (p.name == "model.norm.weight") p.master.data<float>()[0] = std::nanf("");
+  training.model.refresh_compute_copies();
+  const auto before = training.weights();
+  const StepResult result = training.step();
+  EXPECT_FALSE(result.updated);
+  EXPECT_FALSE(std::isfinite(result.loss));
+  const auto after = training.weights();
+  EXPECT_TRUE(same_bits("weights", after.data(), before.data(), before.size() * sizeof(float)));
+  for (const OptimizerParameter& p : training.parameters) EXPECT_FALSE(p.value.has_grad()) << p.name;
+}
+
+// A switch touches neither weights nor optimizer.
+TEST(Training, FirstLossAfterASwitchIsThatOfTheSameWeightsWithTheOtherAttention) {
+  const TrainFolder folder;
+  const std::string schedule = "model.attention.schedule=[{until: 4096, type: moba}, {until: 1, type: full}]";
+  Training switched(folder.recipe({schedule})), moba_only(folder.recipe());
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(switched.step().loss, moba_only.step().loss) << "before the switch";
+  EXPECT_EQ(switched.plan.at(switched.progress).attention, "full");
+  // The same weights, loaded afresh into a run with full attention only, at the same batch.
+  Training full(folder.recipe({}, "full"));
+  for (size_t i = 0; i < full.parameters.size(); ++i) full.parameters[i].master.copy_from(moba_only.parameters[i].master);
+  full.model.refresh_compute_copies();
+  full.progress = moba_only.progress;
+  const double expected = full.step().loss, got = switched.step().loss;
+  EXPECT_NEAR(got, expected, 1e-6 * expected);
+  EXPECT_NE(got, moba_only.step().loss) << "the switch must have had an effect";
+}
+
+TEST(RunPlan, StagesBeginAtTheFirstStepPastTheirStart) {
+  const TrainFolder folder;
+  const Recipe r = folder.recipe(
+      {"train.stages=[{sequence_length: 64, until: 2500}, {sequence_length: 128, until: 0.5}, {sequence_length: 256, until: 1}]",
+       "train.sequence_length=256", "train.micro_batch_size=1", "eval.trailing=0"});
+  const RunPlan plan(r, {});
+  EXPECT_EQ(plan.total_tokens(), 20 * 1024);
+  Progress p;
+  std::vector<int64_t> lengths;
+  while (!plan.finished(p)) {
+    plan.enter_stage(p);
+    lengths.push_back(plan.at(p).sequence_length);
+    plan.advance(p);
+  }
+  // 2500 tokens are reached after three steps, half of the run after ten.
+  std::vector<int64_t> want(3, 64);
+  want.insert(want.end(), 7, 128);
+  want.insert(want.end(), 10, 256);
+  EXPECT_EQ(lengths, want);
+  EXPECT_EQ(p.tokens, 20 * 1024);
+  EXPECT_EQ(p.samples, 10 * 4);
+}
+
+TEST(RunPlan, LengthInTokensRoundsUpAndSurvivesAChangeOfBatch) {
+  const TrainFolder folder;
+  Recipe r = folder.recipe({"train.max_tokens=5000"});
+  EXPECT_EQ(RunPlan(r, {}).total_steps(), 5);
+  // Two steps of 1024 done; the rest in steps of 512.
+  r.global_batch_tokens = 512;
+  EXPECT_EQ(RunPlan(r, {2, 2048, 0, 16}).total_steps(), 2 + 6);
+}
+
+TEST(Evaluation, AgreesWithTheTrainingLossAndIsIndependentOfThePass) {
+  const TrainFolder folder;
+  Training training(folder.recipe());
+  training.run(3);
+  EvaluationConfig config;
+  config.files = {folder.path("validation.h5")};
+  config.sequence_length = 128;
+  config.bins = 4;
+  config.trailing = 16;
+  config.tokens_per_pass = 128;
+  const ForwardOptions options = training.plan.at(training.progress).forward;
+  const auto one = evaluate(training.model, options, config);
+  config.tokens_per_pass = 1024;
+  const auto many = evaluate(training.model, options, config);
+  ASSERT_TRUE(one && many);
+  EXPECT_NEAR(one->loss, many->loss, 1e-6);
+  EXPECT_EQ(one->targets, many->targets);
+  ASSERT_EQ(one->position_loss.size(), 4u);
+  ASSERT_TRUE(one->trailing_loss);
+  EXPECT_GT(one->windows, 0);
+  EXPECT_GT(one->bits_per_byte, one->loss / std::log(2.0) * 0.99) << "bytes are the tokens, but for the end of documents";
+  // Every query of 128 tokens in blocks of 16 reads its own block and up to two others.
+  const HeadRouting total = one->routing.total();
+  EXPECT_EQ(total.own_entries, total.queries);
+  EXPECT_NEAR(total.own_share(), 128.0 / (128 + 16 + 2 * 96), 1e-12);
+  const auto stopped = evaluate(training.model, options, config, [] { return true; });
+  EXPECT_FALSE(stopped);
+}
+
+}  // namespace
+}  // namespace moba::test
