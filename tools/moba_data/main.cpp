@@ -2,6 +2,9 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
 
 #include "kernels/common/check.h"
 #include "kernels/common/threads.h"
@@ -10,18 +13,28 @@
 #include "src/data/file_io.h"
 #include "src/data/prepare.h"
 #include "src/data/token_dataset.h"
+#include "src/data/unigram.h"
 #include "tools/moba_data/progress.h"
 
 namespace moba {
 namespace {
 
 struct Options {
-  std::string tokenizer, pattern, dataset, output;
+  std::string tokenizer, pattern, dataset, output, unigram;
+  bool json = false;
   PrepareConfig prepare;
   BpeTrainConfig train;
 };
 
+// Said before the work starts, not after it.
+void require_folder_of(const std::string& file) {
+  const std::filesystem::path folder = std::filesystem::path(file).parent_path();
+  MOBA_CHECK(folder.empty() || std::filesystem::is_directory(folder),
+             "--output {}: the folder {} does not exist; make it with: mkdir -p {}", file, folder.string(), folder.string());
+}
+
 void run_train(const Options& o) {
+  require_folder_of(o.output);
   ProgressBar counting("counting words"), merging("merging", "merges");
   const auto tokenizer = train_bpe(o.train, [&](TrainPhase phase, int64_t done, int64_t total) {
     (phase == TrainPhase::count ? counting : merging).update(done, total);
@@ -33,6 +46,7 @@ void run_train(const Options& o) {
 }
 
 void run_prepare(const Options& o) {
+  require_folder_of(o.prepare.output);
   const auto tokenizer = load_tokenizer(o.tokenizer, o.pattern);
   PrepareResult r;
   {
@@ -51,10 +65,22 @@ void run_verify(const Options& o) {
              data.info().content_hash);
 }
 
+void print_stats_json(const DatasetInfo& info, const DatasetStats& stats, std::optional<double> unigram) {
+  nlohmann::ordered_json out{{"documents", info.documents},     {"tokens", info.tokens},
+                             {"vocab_size", info.vocab_size},   {"text_bytes", stats.text_bytes},
+                             {"counted", stats.counted},        {"shortest_document", stats.shortest},
+                             {"median_document", stats.median}, {"longest_document", stats.longest}};
+  if (unigram) out["unigram_loss"] = *unigram;
+  fmt::print("{}\n", out.dump());
+}
+
 void run_stats(const Options& o) {
   const TokenDataset data(o.dataset);
   const DatasetInfo& info = data.info();
   const DatasetStats stats = dataset_stats(data);
+  std::optional<double> unigram;
+  if (!o.unigram.empty()) unigram = unigram_loss(data, TokenDataset(o.unigram));
+  if (o.json) return print_stats_json(info, stats, unigram);
   const double tokens = static_cast<double>(info.tokens);
   fmt::print("documents        {}\ntokens           {}\n", info.documents, info.tokens);
   fmt::print("vocabulary       {} ({}-bit tokens), end token {}, begin token {}\n", info.vocab_size, info.wide ? 32 : 16, info.eos_token_id,
@@ -69,6 +95,7 @@ void run_stats(const Options& o) {
   for (const auto& bin : stats.histogram) {
     fmt::print("{:>12} {:>12} {:>12} {:>14}\n", bin.below / 2, bin.below - 1, bin.documents, bin.tokens);
   }
+  if (unigram) fmt::print("\nunigram loss     {:.4f} nats per token on {} (add-one, fitted here)\n", *unigram, o.unigram);
 }
 
 int run(int argc, char** argv) {
@@ -101,6 +128,8 @@ int run(int argc, char** argv) {
 
   auto* stats = app.add_subcommand("stats", "Documents, tokens, lengths, bytes per token");
   stats->add_option("dataset", o.dataset, "X.h5")->required();
+  stats->add_option("--unigram", o.unigram, "Y.h5: loss on it of an add-one unigram model fitted on the dataset");
+  stats->add_flag("--json", o.json, "One JSON object instead of a table");
   stats->callback([&] { run_stats(o); });
 
   try {
