@@ -164,6 +164,20 @@ TEST(HfConfig, ReadsHuggingFaceLlama) {
   EXPECT_EQ(d.attention.base.type, AttentionType::full);
 }
 
+// Newer versions of Hugging Face keep theta and scaling together.
+TEST(HfConfig, ReadsRopeParameters) {
+  json config = hf_config(small());
+  config.erase("rope_theta");
+  config.erase("rope_scaling");
+  config["rope_parameters"] = {{"rope_theta", 500000.0}, {"rope_type", "linear"}, {"factor", 2.0}};
+  const ModelDescription d = parse_hf_config(config, "config.json");
+  EXPECT_EQ(d.model.rope_theta, 500000);
+  EXPECT_EQ(d.model.rope_scaling.type, RopeType::linear);
+  EXPECT_EQ(d.model.rope_scaling.factor, 2);
+  config["rope_parameters"]["rope_type"] = "longrope";
+  EXPECT_NE(complaint(config).find("\"longrope\""), std::string::npos);
+}
+
 TEST(HfConfig, RefusesByName) {
   const json good = hf_config(small());
   const auto with = [&](const char* key, json value) {
