@@ -1,8 +1,9 @@
 #include "src/train/dry_run.h"
 
+#include "kernels/common/bench.h"
+#include "kernels/common/threads.h"
 #include "src/train/console.h"
 #include "src/train/host.h"
-#include "src/train/peak.h"
 #include "src/train/resolve.h"
 #include "src/train/run_plan.h"
 #include "src/train/training_memory.h"
@@ -10,6 +11,7 @@
 namespace moba {
 namespace {
 
+constexpr double kPeakSeconds = 0.2;
 constexpr double kLongRunSeconds = 7 * 86400.0;
 
 std::string pad(const std::string& name, const std::string& value) { return fmt::format("  {:<26} {}\n", name, value); }
@@ -77,7 +79,7 @@ RunCost predict_cost(const Recipe& recipe, DType dtype) {
   const int64_t written = recipe.checkpoint_interval > 0 ? (cost.steps + recipe.checkpoint_interval - 1) / recipe.checkpoint_interval : 0;
   // A new one is complete before the oldest goes.
   cost.kept_checkpoints = recipe.keep_last > 0 ? std::min(written, recipe.keep_last + 1) : written;
-  cost.peak_gflops = measured_peak_gflops(dtype);
+  cost.peak_gflops = measure_peak_gflops(dtype, num_threads(), kPeakSeconds);
   cost.seconds = cost.flops / (cost.peak_gflops * 1e9 * kAssumedMfu);
   return cost;
 }

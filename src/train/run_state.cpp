@@ -2,17 +2,19 @@
 
 #include <filesystem>
 
+#include "kernels/common/bench.h"
 #include "kernels/common/threads.h"
 #include "src/interop/hf_config.h"
 #include "src/train/checkpoint.h"
 #include "src/train/host.h"
-#include "src/train/peak.h"
 #include "src/train/resolve.h"
 #include "src/train/resume.h"
 #include "src/train/run_folder.h"
 
 namespace moba {
 namespace {
+
+constexpr double kPeakSeconds = 0.2;
 
 using Say = std::function<void(const std::string&)>;
 
@@ -96,7 +98,7 @@ RunState open_run(Recipe recipe, const TrainOptions& options, Console& console) 
     return run;
   }
   build_model(run, precision.dtype, device, checkpoint);
-  run.peak_gflops = measured_peak_gflops(precision.dtype);
+  run.peak_gflops = measure_peak_gflops(precision.dtype, num_threads(), kPeakSeconds);
 
   const std::string folder = run.recipe.folder();
   make_run_folder(folder);

@@ -1,0 +1,238 @@
+// moba-train as users meet it: exit codes, the run's folder, resuming, signals.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "tests/train/train_support.h"
+
+namespace moba::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string text_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// A moba-train process with its output in a file.
+class Program {
+ public:
+  Program(const TrainFolder& folder, std::vector<std::string> arguments) {
+    static int count = 0;
+    log_ = folder.path(fmt::format("output-{}.txt", ++count));
+    arguments.insert(arguments.begin(), std::string(MOBA_BIN_DIR) + "/moba-train");
+    std::vector<char*> argv;
+    for (std::string& a : arguments) argv.push_back(a.data());
+    argv.push_back(nullptr);
+    pid_ = ::fork();
+    if (pid_ != 0) return;
+    if (!std::freopen(log_.c_str(), "w", stdout) || ::dup2(1, 2) < 0) ::_exit(99);
+    ::execv(argv[0], argv.data());
+    ::_exit(98);
+  }
+  int wait() {
+    int status = 0;
+    ::waitpid(pid_, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+  }
+  std::string output() const { return text_of(log_); }
+  void send(int signal) const { ::kill(pid_, signal); }
+  // Sends once `text` has been printed; false if that takes too long.
+  bool send_after(const std::string& text, int signal) const {
+    for (int i = 0; i < 3000; ++i) {
+      if (output().find(text) != std::string::npos) {
+        send(signal);
+        return true;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    send(SIGKILL);
+    return false;
+  }
+
+ private:
+  std::string log_;
+  pid_t pid_;
+};
+
+std::vector<nlohmann::json> metrics(const TrainFolder& folder) {
+  std::vector<nlohmann::json> out;
+  std::ifstream file(folder.path("runs/tiny/metrics.jsonl"));
+  for (std::string line; std::getline(file, line);) out.push_back(nlohmann::json::parse(line));
+  return out;
+}
+
+// What must be equal in two runs of the same recipe.
+std::vector<nlohmann::json> comparable(const TrainFolder& folder) {
+  std::vector<nlohmann::json> out = metrics(folder);
+  for (auto& line : out)
+    for (const char* key : {"perf/tokens_per_sec", "perf/step_ms", "perf/mfu", "memory/peak_rss_bytes"}) line.erase(key);
+  return out;
+}
+
+std::string weights(const TrainFolder& folder) { return text_of(folder.path("runs/tiny/checkpoints/latest/model.safetensors")); }
+
+TEST(MobaTrain, RunsLeavesItsFolderAndIsThenFinished) {
+  const TrainFolder folder;
+  Program run(folder, {folder.path("tiny.yaml")});
+  ASSERT_EQ(run.wait(), 0) << run.output();
+  for (const char* name : {"recipe.yaml", "resolved.yaml", "run.json", "train.log", "metrics.jsonl", "tb", "checkpoints/latest/config.json",
+                           "checkpoints/step-00000020/MANIFEST.json"})
+    EXPECT_TRUE(fs::exists(folder.path("runs/tiny/") + name)) << name;
+  EXPECT_EQ(text_of(folder.path("runs/tiny/recipe.yaml")), folder.recipe_text());
+  const auto lines = metrics(folder);
+  ASSERT_EQ(lines.size(), 22u);  // 20 steps, 2 evaluations
+  for (const char* key : {"step", "tokens", "train/loss", "train/grad_norm", "train/learning_rate", "perf/tokens_per_sec", "perf/step_ms",
+                          "perf/mfu", "memory/peak_rss_bytes", "attention/type"})
+    EXPECT_TRUE(lines[0].contains(key)) << key;
+  EXPECT_EQ(lines[0]["attention/type"], "moba");
+  EXPECT_EQ(lines[0]["tokens"], 1024);
+  for (const char* key : {"eval/loss", "eval/trailing_loss", "eval/position_loss"}) EXPECT_TRUE(lines[10].contains(key)) << key;
+  const auto described = nlohmann::json::parse(text_of(folder.path("runs/tiny/run.json")));
+  for (const char* key : {"version", "git_commit", "cpu", "kernels", "data", "command_line", "precision"})
+    EXPECT_TRUE(described.contains(key)) << key;
+
+  const std::string before = weights(folder);
+  Program again(folder, {folder.path("tiny.yaml")});
+  EXPECT_EQ(again.wait(), 0);
+  EXPECT_NE(again.output().find("is finished"), std::string::npos) << again.output();
+  EXPECT_EQ(weights(folder), before);
+  Program never(folder, {folder.path("tiny.yaml"), "--resume", "never"});
+  EXPECT_EQ(never.wait(), 2);
+  EXPECT_NE(never.output().find("is not empty"), std::string::npos);
+}
+
+TEST(MobaTrain, WrongUsageIsTwoAndWritesNothing) {
+  const TrainFolder folder;
+  const std::string recipe = folder.path("tiny.yaml");
+  const std::vector<std::vector<std::string>> wrong = {
+      {recipe, "train.max_stepz=3"}, {recipe, "--attn", "dense"},      {recipe, "--device", "cuda"},
+      {recipe, "--no-such-flag"},    {folder.path("none.yaml")},       {recipe, "--resume", "nowhere"},
+      {"--explain", "train.steps"},  {recipe, "data.validation=x.h5"}, {recipe, "model.vocab_size=5"}};
+  for (const auto& arguments : wrong) {
+    Program run(folder, arguments);
+    EXPECT_EQ(run.wait(), 2) << run.output();
+    EXPECT_FALSE(run.output().empty());
+  }
+  EXPECT_FALSE(fs::exists(folder.path("runs")));
+}
+
+TEST(MobaTrain, DamagedDataIsThree) {
+  const TrainFolder folder;
+  folder.write("validation.h5", "this is no HDF5 file");
+  Program run(folder, {folder.path("tiny.yaml")});
+  EXPECT_EQ(run.wait(), 3) << run.output();
+  EXPECT_FALSE(fs::exists(folder.path("runs")));
+}
+
+TEST(MobaTrain, NonFiniteIsFour) {
+  const TrainFolder folder;
+  for (const char* policy : {"stop", "skip"}) {
+    // A learning rate that destroys the weights within a step or two.
+    Program run(folder, {folder.path("tiny.yaml"), "optimizer.lr=100", "optimizer.weight_decay=10", "lr_scheduler.name=constant",
+                         "lr_scheduler.warmup_steps=0", "train.max_steps=400", "eval.interval=0", "checkpoint.interval=0",
+                         "train.grad_clip=0", std::string("train.nonfinite=") + policy, std::string("run.name=") + policy});
+    EXPECT_EQ(run.wait(), 4) << run.output();
+    EXPECT_NE(run.output().find("not finite"), std::string::npos);
+  }
+}
+
+TEST(MobaTrain, UnwritableFolderIsFive) {
+  const TrainFolder folder;
+  folder.write("blocked", "a file where a folder should be");
+  Program run(folder, {folder.path("tiny.yaml"), "run.output_dir=" + folder.path("blocked")});
+  EXPECT_EQ(run.wait(), 5) << run.output();
+}
+
+TEST(MobaTrain, StoppedAndResumedEqualsUndisturbed) {
+  const TrainFolder undisturbed, disturbed;
+  // The same data files, so that both runs have one identity.
+  for (const char* name : {"train.h5", "validation.h5"})
+    fs::copy_file(undisturbed.path(name), disturbed.path(name), fs::copy_options::overwrite_existing);
+  // Long enough that signals arrive before the end on any machine.
+  const std::vector<std::string> longer = {"train.max_steps=100", "eval.interval=20"};
+  const auto arguments = [&](const TrainFolder& folder) {
+    return std::vector<std::string>{folder.path("tiny.yaml"), longer[0], longer[1]};
+  };
+  Program whole(undisturbed, arguments(undisturbed));
+  ASSERT_EQ(whole.wait(), 0) << whole.output();
+
+  Program first(disturbed, arguments(disturbed));
+  ASSERT_TRUE(first.send_after("step 00005/", SIGTERM));
+  const int code = first.wait();
+  ASSERT_EQ(code, 75) << first.output();
+  Program killed(disturbed, arguments(disturbed));
+  ASSERT_TRUE(killed.send_after("step 00030/", SIGKILL));
+  EXPECT_EQ(killed.wait(), 1000 + SIGKILL);
+  Program last(disturbed, arguments(disturbed));
+  ASSERT_EQ(last.wait(), 0) << last.output();
+  EXPECT_NE(last.output().find("resuming at step"), std::string::npos);
+  EXPECT_TRUE(weights(disturbed) == weights(undisturbed)) << "weights differ";
+  EXPECT_EQ(comparable(disturbed), comparable(undisturbed));
+}
+
+TEST(MobaTrain, SaveRequestSavesAndGoesOn) {
+  const TrainFolder folder;
+  Program run(folder, {folder.path("tiny.yaml"), "checkpoint.interval=1000", "train.max_steps=60", "checkpoint.keep_last=0"});
+  ASSERT_TRUE(run.send_after("step 00005/", SIGUSR1));
+  ASSERT_EQ(run.wait(), 0) << run.output();
+  int checkpoints = 0;
+  for (const auto& entry : fs::directory_iterator(folder.path("runs/tiny/checkpoints")))
+    checkpoints += entry.path().filename().string().starts_with("step-");
+  EXPECT_EQ(checkpoints, 2) << run.output();
+}
+
+TEST(MobaTrain, ResumeRefusesAnotherModelOrSeedAndSaysOtherChanges) {
+  const TrainFolder folder;
+  Program run(folder, {folder.path("tiny.yaml")});
+  ASSERT_EQ(run.wait(), 0);
+  Program other(folder, {folder.path("tiny.yaml"), "run.seed=7", "model.intermediate_size=96", "train.max_steps=25"});
+  EXPECT_EQ(other.wait(), 2);
+  EXPECT_NE(other.output().find("run.seed: was 1, is now 7"), std::string::npos) << other.output();
+  EXPECT_NE(other.output().find("model.intermediate_size: was 64, is now 96"), std::string::npos) << other.output();
+  Program longer(folder, {folder.path("tiny.yaml"), "train.max_steps=22", "optimizer.lr=1e-3"});
+  EXPECT_EQ(longer.wait(), 0) << longer.output();
+  EXPECT_NE(longer.output().find("changed since the checkpoint: optimizer.lr: 1e-2 -> 1e-3"), std::string::npos) << longer.output();
+  EXPECT_EQ(metrics(folder).back()["step"], 22);
+}
+
+TEST(MobaTrain, StartsFromWeightsWithAnotherAttention) {
+  const TrainFolder folder;
+  Program dense(folder, {folder.path("tiny.yaml"), "--attn", "full"});
+  ASSERT_EQ(dense.wait(), 0) << dense.output();
+  Program activated(folder,
+                    {folder.path("tiny.yaml"), "run.name=activated", "model.init_from=" + folder.path("runs/tiny"), "train.max_steps=2"});
+  ASSERT_EQ(activated.wait(), 0) << activated.output();
+  const auto described = nlohmann::json::parse(text_of(folder.path("runs/activated/run.json")));
+  EXPECT_EQ(described["init_from"]["hash"].get<std::string>().size(), 16u);
+  Program mismatch(
+      folder, {folder.path("tiny.yaml"), "run.name=mismatch", "model.init_from=" + folder.path("runs/tiny"), "model.intermediate_size=96"});
+  EXPECT_EQ(mismatch.wait(), 2);
+  EXPECT_NE(mismatch.output().find("mlp"), std::string::npos) << mismatch.output();
+  EXPECT_FALSE(fs::exists(folder.path("runs/mismatch")));
+}
+
+TEST(MobaTrain, DryRunPredictsAndNamesMissingData) {
+  const TrainFolder folder;
+  Program run(folder, {folder.path("tiny.yaml"), "--dry-run"});
+  EXPECT_EQ(run.wait(), 0);
+  for (const char* part : {"parameters", "tokens", "FLOPs, 6ND", "memory, predicted peak", "disk for checkpoints", "time, predicted"})
+    EXPECT_NE(run.output().find(part), std::string::npos) << part;
+  Program missing(folder, {folder.path("tiny.yaml"), "--dry-run", "data.train=[{path: data/long/train.h5}]"});
+  EXPECT_EQ(missing.wait(), 2);
+  EXPECT_NE(missing.output().find("FLOPs"), std::string::npos);
+  EXPECT_NE(missing.output().find("tools/dataset long"), std::string::npos);
+  EXPECT_FALSE(fs::exists(folder.path("runs")));
+}
+
+}  // namespace
+}  // namespace moba::test
