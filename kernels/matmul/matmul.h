@@ -4,9 +4,8 @@
 // the CPU has no bf16 products; oneDNN (matmul_onednn.cpp) where it has. Measured on Zen 3, one thread, share of the FMA peak: 86 to
 // 93 % for the shapes of a decoder (N, K from 256), f32 and bf16 alike; oneDNN's sgemm 77 to 96 %, but its bits depend on threads.
 // Bits do not depend on threads; in the blocked product they do not depend on the other rows and columns either.
+// Operands are packed block by block in cache as the product goes: a weight needs no packed form of its own (docs/log.md).
 #pragma once
-#include <memory>
-
 #include "kernels/common/dispatch.h"
 
 namespace moba::kernels {
@@ -27,26 +26,5 @@ struct MatmulArgs {
 
 void matmul(const MatmulArgs& args);
 void matmul_reference(const MatmulArgs& args);
-
-// A weight for y = x W^T and dx = dy W, [out, in] row-major f32 or bf16. Holds one copy of it in its own type (no view is kept): the
-// product packs blocks in cache as it goes.
-class PackedWeight {
- public:
-  PackedWeight();
-  ~PackedWeight();
-  PackedWeight(PackedWeight&&) noexcept;
-  PackedWeight& operator=(PackedWeight&&) noexcept;
-  void pack(const void* w, int64_t out, int64_t in, DType dtype);
-  bool empty() const;
-  int64_t bytes() const;
-  // y [rows, out] = x [rows, in] W^T;  out_dtype as in MatmulArgs
-  void forward(const void* x, void* y, int64_t rows, DType out_dtype) const;
-  // dx [rows, in] = dy [rows, out] W (+ dx when accumulate)
-  void backward_input(const void* dy, void* dx, int64_t rows, DType out_dtype, bool accumulate) const;
-
- private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
-};
 
 }  // namespace moba::kernels

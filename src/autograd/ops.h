@@ -17,9 +17,8 @@ Variable reshape(const Variable& x, Shape shape);
 Variable sum(const Variable& x);                        // [1], f64 accumulation
 Variable matmul(const Variable& a, const Variable& b);  // [M,K] x [K,N]
 
-// y [T, out] = x [T, in] W^T, W [out, in]. `pack` (optional) caches the packed weight; repacked when W's storage version moves.
-// The gradient of W is accumulated straight into its fp32 buffer.
-Variable linear(const Variable& x, const Variable& weight, kernels::PackedWeight* pack = nullptr, uint64_t* packed_version = nullptr);
+// y [T, out] = x [T, in] W^T, W [out, in]. The gradient of W is accumulated straight into its fp32 buffer.
+Variable linear(const Variable& x, const Variable& weight);
 
 Variable embedding(const Variable& table, const Tensor& ids);              // table [V, C], ids i32 [T] -> [T, C]
 Variable rms_norm(const Variable& x, const Variable& weight, double eps);  // over the last dimension; any leading shape

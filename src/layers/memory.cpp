@@ -103,10 +103,6 @@ MemoryEstimate standing(const Sizes& z, const TrainingShape& s) {
   MemoryEstimate m;
   m.weights = parameters * z.wide + (s.dtype == DType::bf16 ? parameters * z.e : 0);
   m.optimizer = (s.muon ? 2 * parameters - block_matrices : 2 * parameters) * z.wide;
-  if (s.dtype == DType::f64) return m;
-  m.packs = c.num_hidden_layers * (packed_weight_bytes(z.q, z.hidden, s.dtype) + 2 * packed_weight_bytes(z.kv, z.hidden, s.dtype) +
-                                   packed_weight_bytes(z.hidden, z.q, s.dtype) + 2 * packed_weight_bytes(z.ffn, z.hidden, s.dtype) +
-                                   packed_weight_bytes(z.hidden, z.ffn, s.dtype));
   return m;
 }
 
@@ -170,10 +166,6 @@ MemoryEstimate at_update(const Sizes& z, const TrainingShape& s) {
 }
 
 }  // namespace
-
-// The rule of kernels/matmul/packed_weight.cpp (a test compares): tiles are packed in cache at use, so a pack holds as much as
-// the weight.
-int64_t packed_weight_bytes(int64_t out, int64_t in, DType dtype) { return out * in * static_cast<int64_t>(dtype_size(dtype)); }
 
 int64_t saved_block_bytes(const TransformerConfig& config, const TrainingShape& shape, const LayerAttention& layer) {
   const Sizes z(config, shape);

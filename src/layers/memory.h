@@ -23,7 +23,6 @@ struct TrainingShape {
 struct MemoryEstimate {
   int64_t weights = 0;    // masters and compute copies
   int64_t optimizer = 0;  // moments, and workspace of the update if it is the peak
-  int64_t packs = 0;      // packed weights
   int64_t gradients = 0;
   int64_t activations = 0;  // saved for backward, and gradients on their way
   int64_t head = 0;         // fused head and loss: chunk of logits, gradients held for backward
@@ -31,15 +30,12 @@ struct MemoryEstimate {
   int64_t allocator_slack = 0;  // blocks the caching allocator keeps beside those in use
   const char* moment = "";      // "loss", "backward", "update"
   int64_t tensors() const { return weights + optimizer + gradients + activations + head; }  // from the caching allocator
-  int64_t total() const { return tensors() + packs + attention_workspace + allocator_slack; }
+  int64_t total() const { return tensors() + attention_workspace + allocator_slack; }
 };
 
 MemoryEstimate training_memory(const TransformerConfig& config, const TrainingShape& shape);
 
 // What one block keeps for backward, per forward of all its tokens, without checkpointing.
 int64_t saved_block_bytes(const TransformerConfig& config, const TrainingShape& shape, const LayerAttention& layer);
-
-// Bytes that kernels::PackedWeight holds for one [out, in] weight.
-int64_t packed_weight_bytes(int64_t out, int64_t in, DType dtype);
 
 }  // namespace moba

@@ -1,4 +1,4 @@
-// linear with packed weights and fp32/bf16 operands, and the fused head.
+// linear in every dtype, and the fused head.
 #include "kernels/common/threads.h"
 #include "src/autograd/ops.h"
 #include "tests/support/gradcheck.h"
@@ -14,11 +14,11 @@ struct Result {
 };
 
 // Two uses of one weight, so that its gradient accumulates.
-Result run_linear(DType dtype, const Tensor& x, const Tensor& w, kernels::PackedWeight* pack, uint64_t* version) {
+Result run_linear(DType dtype, const Tensor& x, const Tensor& w) {
   const Variable xv(x.to(dtype), true), wv(w.to(dtype), true);
-  const Variable y = ops::linear(xv, wv, pack, version);
+  const Variable y = ops::linear(xv, wv);
   backward(ops::sum(ops::multiply(y, y)));
-  backward(ops::sum(ops::linear(xv, wv, pack, version)));
+  backward(ops::sum(ops::linear(xv, wv)));
   return {values(y.value()), values(xv.grad()), values(wv.grad())};
 }
 
@@ -28,28 +28,21 @@ void expect_close(const Result& got, const Result& want, double tolerance) {
   EXPECT_CLOSE_RMS(got.dw, want.dw, tolerance);
 }
 
-TEST(Linear, PackedAndPlainAgreeWithFp64) {
+TEST(Linear, AgreesWithFp64) {
   const Tensor x = rounded(random({37, 48}, 1)), w = rounded(random({29, 48}, 2));
-  const Result want = run_linear(DType::f64, x, w, nullptr, nullptr);
-  for (DType dtype : {DType::f32, DType::bf16}) {
-    const double tolerance = dtype == DType::f32 ? 1e-5 : 1e-2;
-    kernels::PackedWeight pack;
-    uint64_t version = 0;
-    expect_close(run_linear(dtype, x, w, nullptr, nullptr), want, tolerance);
-    expect_close(run_linear(dtype, x, w, &pack, &version), want, tolerance);
-    EXPECT_FALSE(pack.empty());
-  }
+  const Result want = run_linear(DType::f64, x, w);
+  expect_close(run_linear(DType::f32, x, w), want, 1e-5);
+  expect_close(run_linear(DType::bf16, x, w), want, 1e-2);
 }
 
-TEST(Linear, RepacksWhenTheVersionMoves) {
-  const Variable x(random({4, 8}, 1, 1, DType::f32)), w(random({6, 8}, 2, 1, DType::f32));
-  kernels::PackedWeight pack;
-  uint64_t version = 0;
-  const auto before = values(ops::linear(x, w, &pack, &version).value());
+// No derived form of a weight is kept: values written in place count at once, in both directions.
+TEST(Linear, UsesTheWeightAsItIs) {
+  const Variable x(random({4, 8}, 1, 1, DType::f32), true), w(random({6, 8}, 2, 1, DType::f32));
+  const Variable before = ops::linear(x, w);
   w.value().fill(0);
-  EXPECT_EQ(values(ops::linear(x, w, &pack, &version).value()), before) << "no version, no repacking";
-  ++w.value().storage()->version;
-  EXPECT_EQ(values(ops::linear(x, w, &pack, &version).value()), std::vector<double>(24, 0));
+  EXPECT_EQ(values(ops::linear(x, w).value()), std::vector<double>(24, 0));
+  backward(ops::sum(before));
+  EXPECT_EQ(values(x.grad()), std::vector<double>(32, 0));
 }
 
 TEST(Linear, WeightGradientGoesIntoTheSameBuffer) {

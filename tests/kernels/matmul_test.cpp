@@ -185,55 +185,5 @@ TEST(Matmul, RefusesWrongArguments) {
   EXPECT_EQ(message([](MatmulArgs& p) { p.k = -1; }), "matmul: sizes must be >= 0, got m 2, n 2, k -1");
 }
 
-TEST(PackedWeight, EqualsTheProduct) {
-  const OneThread alone;
-  for_each_isa([] {
-    for (const Types& types : {kTypes[0], kTypes[1], kTypes[2]})
-      for (const Shape& s : {Shape{1, 33, 65}, Shape{3, 7, 300}, Shape{40, 130, 257}, Shape{100, 300, 40}}) {  // rows, out, in
-        const Array w = Array::normal(types.in, s.n * s.k, 1), x = Array::normal(types.in, s.m * s.k, 2),
-                    dy = Array::normal(types.in, s.m * s.n, 3);
-        const Array dx_before = Array::normal(types.out, s.m * s.k, 4);
-        PackedWeight packed;
-        EXPECT_TRUE(packed.empty());
-        packed.pack(w.data(), s.n, s.k, types.in);
-        EXPECT_GE(packed.bytes(), s.n * s.k * static_cast<int64_t>(dtype_size(types.in)));
-        MatmulArgs p;
-        p.dtype = types.in, p.out_dtype = types.out;
-        p.m = s.m, p.n = s.n, p.k = s.k;
-        p.transpose_b = true;
-        Array y(types.out, s.m * s.n), want_y(types.out, s.m * s.n);
-        p.a = x.data(), p.b = w.data(), p.c = want_y.data();
-        matmul(p);
-        packed.forward(x.data(), y.data(), s.m, types.out);
-        EXPECT_CLOSE_RMS(y.values(), want_y.values(), allowed(types));
-        EXPECT_TRUE(y.guards_intact());
-        for (bool accumulate : {false, true}) {
-          Array dx = dx_before, want_dx = dx_before;
-          p.transpose_b = false;
-          p.n = s.k, p.k = s.n;
-          p.beta = accumulate ? 1.0f : 0.0f;
-          p.a = dy.data(), p.c = want_dx.data();
-          matmul(p);
-          packed.backward_input(dy.data(), dx.data(), s.m, types.out, accumulate);
-          EXPECT_CLOSE_RMS(dx.values(), want_dx.values(), allowed(types));
-          EXPECT_TRUE(dx.guards_intact());
-        }
-      }
-  });
-}
-
-TEST(PackedWeight, RepacksAndMoves) {
-  const Array first = Array::normal(DType::f32, 12, 1), second = Array::normal(DType::bf16, 20, 2), x(DType::bf16, {1, 0, 0, 0, 0});
-  PackedWeight a;
-  a.pack(first.data(), 3, 4, DType::f32);
-  a.pack(second.data(), 4, 5, DType::bf16);
-  PackedWeight b = std::move(a);
-  EXPECT_TRUE(a.empty());
-  Array y(DType::f32, 4);
-  b.forward(x.data(), y.data(), 1, DType::f32);
-  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(y.values()[i], second.values()[i * 5]);
-  EXPECT_NE(error_of([&] { b.pack(first.data(), 0, 4, DType::f32); }).find("sizes must be >= 1"), std::string::npos);
-}
-
 }  // namespace
 }  // namespace moba::test

@@ -1,7 +1,6 @@
 // The predicted peak against what the caching allocator saw while a model trained a step.
 #include "src/layers/memory.h"
 
-#include "kernels/matmul/matmul.h"
 #include "src/autograd/tensor.h"
 #include "tests/layers/model_support.h"
 
@@ -71,16 +70,6 @@ TEST_P(MemoryPrediction, TensorsWithinFivePercent) {
   const auto predicted = static_cast<double>(estimate.tensors() - optimizer), measured = static_cast<double>(measured_peak(c, s));
   RecordProperty("ratio", std::to_string(predicted / measured));
   EXPECT_NEAR(predicted / measured, 1, 0.05) << "predicted " << predicted << ", measured " << measured << ", peak in " << estimate.moment;
-}
-
-TEST(MemoryPrediction, PackedWeightsAsThePackerSays) {
-  for (const auto& [out, in] : {std::pair<int64_t, int64_t>{96, 64}, {2048, 1500}})
-    for (const DType dtype : {DType::f32, DType::bf16}) {
-      const Tensor w = Tensor::zeros({out, in}, dtype);
-      kernels::PackedWeight pack;
-      pack.pack(w.raw(), out, in, dtype);
-      EXPECT_EQ(packed_weight_bytes(out, in, dtype), pack.bytes()) << out << " x " << in << " " << dtype_name(dtype);
-    }
 }
 
 }  // namespace
