@@ -190,7 +190,23 @@ TEST(Evaluation, AgreesWithTheTrainingLossAndIsIndependentOfThePass) {
   EXPECT_EQ(one->targets, many->targets);
   ASSERT_EQ(one->position_loss.size(), 4u);
   ASSERT_TRUE(one->trailing_loss);
-  EXPECT_GT(one->windows, 0);
+  // A window needs its 128 tokens and the target of the last, all in one document.
+  const TokenDataset data(folder.path("validation.h5"));
+  int64_t windows = 0;
+  for (size_t d = 0; d + 1 < data.document_offsets().size(); ++d)
+    windows += (data.document_offsets()[d + 1] - data.document_offsets()[d] - 1) / 128;
+  EXPECT_EQ(one->windows, windows);
+  config.bins = 8;  // the last bin is the trailing 16 tokens
+  const auto eight = evaluate(training.model, options, config);
+  EXPECT_DOUBLE_EQ(*eight->trailing_loss, eight->position_loss.back());
+  // 640 tokens: a document of exactly five windows lacks the last target, so four count.
+  {
+    TokenDatasetWriter writer(folder.path("exact.h5"), 257, 256, -1, make_byte_tokenizer()->json(), false);
+    writer.add_document(std::vector<int32_t>(640, 65));
+    writer.finish();
+  }
+  config.files = {folder.path("exact.h5")};
+  EXPECT_EQ(evaluate(training.model, options, config)->windows, 4);
   EXPECT_GT(one->bits_per_byte, one->loss / std::log(2.0) * 0.99) << "bytes are the tokens, but for the end of documents";
   // Every query of 128 tokens in blocks of 16 reads its own block and up to two others.
   const HeadRouting total = one->routing.total();
