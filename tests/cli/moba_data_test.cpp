@@ -14,58 +14,43 @@ namespace {
 
 struct Outcome {
   int code;
-  std::string output; // stdout and stderr
+  std::string output;  // stdout and stderr
 };
 
-Outcome shell(const std::string &command) {
+Outcome shell(const std::string& command) {
   Outcome outcome{-1, {}};
-  FILE *pipe = popen((command + " 2>&1").c_str(), "r");
+  FILE* pipe = popen((command + " 2>&1").c_str(), "r");
   char buffer[4096];
-  for (size_t got; (got = fread(buffer, 1, sizeof buffer, pipe)) > 0;)
-    outcome.output.append(buffer, got);
+  for (size_t got; (got = fread(buffer, 1, sizeof buffer, pipe)) > 0;) outcome.output.append(buffer, got);
   const int status = pclose(pipe);
-  if (WIFEXITED(status))
-    outcome.code = WEXITSTATUS(status);
+  if (WIFEXITED(status)) outcome.code = WEXITSTATUS(status);
   return outcome;
 }
 
-Outcome moba_data(const std::string &arguments) {
-  return shell(std::string(MOBA_BIN_DIR) + "/moba-data " + arguments);
-}
+Outcome moba_data(const std::string& arguments) { return shell(std::string(MOBA_BIN_DIR) + "/moba-data " + arguments); }
 
-bool says(const Outcome &outcome, const std::string &text) {
-  return outcome.output.find(text) != std::string::npos;
-}
+bool says(const Outcome& outcome, const std::string& text) { return outcome.output.find(text) != std::string::npos; }
 
-#define EXPECT_SAYS(outcome, exit_code, text)                                  \
-  do {                                                                         \
-    const Outcome &o_ = (outcome);                                             \
-    EXPECT_EQ(o_.code, exit_code) << o_.output;                                \
-    EXPECT_TRUE(says(o_, text)) << o_.output;                                  \
+#define EXPECT_SAYS(outcome, exit_code, text)   \
+  do {                                          \
+    const Outcome& o_ = (outcome);              \
+    EXPECT_EQ(o_.code, exit_code) << o_.output; \
+    EXPECT_TRUE(says(o_, text)) << o_.output;   \
   } while (0)
 
 TEST(MobaData, FromTextToAVerifiedDataset) {
   const DataFolder folder;
   std::string text;
-  for (int i = 0; i < 300; ++i)
-    text += "the quick brown fox " + std::to_string(i) +
-            " jumps over the lazy dog\n";
+  for (int i = 0; i < 300; ++i) text += "the quick brown fox " + std::to_string(i) + " jumps over the lazy dog\n";
   folder.write("in/a.txt", text);
   folder.write("in/b.jsonl", "{\"text\": \"another document\"}\n");
-  const std::string in = folder.path("in"),
-                    tokenizer = folder.path("tokenizer.json"),
-                    out = folder.path("x.h5");
-  EXPECT_SAYS(moba_data("tokenizer train --vocab-size 300 --input " + in +
-                        " --output " + tokenizer),
-              0, "vocabulary 300");
-  EXPECT_SAYS(moba_data("prepare --tokenizer " + tokenizer + " --input " + in +
-                        " --output " + out),
-              0, "2 documents");
+  const std::string in = folder.path("in"), tokenizer = folder.path("tokenizer.json"), out = folder.path("x.h5");
+  EXPECT_SAYS(moba_data("tokenizer train --vocab-size 300 --input " + in + " --output " + tokenizer), 0, "vocabulary 300");
+  EXPECT_SAYS(moba_data("prepare --tokenizer " + tokenizer + " --input " + in + " --output " + out), 0, "2 documents");
   EXPECT_SAYS(moba_data("verify " + out), 0, "whole; 2 documents");
   const Outcome stats = moba_data("stats " + out);
   EXPECT_SAYS(stats, 0, "documents        2");
-  EXPECT_TRUE(
-      says(stats, "text bytes       " + std::to_string(text.size() + 16)));
+  EXPECT_TRUE(says(stats, "text bytes       " + std::to_string(text.size() + 16)));
   const auto again = load_tokenizer(tokenizer);
   std::vector<int32_t> ids;
   again->encode(text, ids);
@@ -74,41 +59,29 @@ TEST(MobaData, FromTextToAVerifiedDataset) {
 
 TEST(MobaData, ExitCodesSayWhatWentWrong) {
   const DataFolder folder;
-  const std::string text = folder.write("a.txt", "text"),
-                    out = folder.path("x.h5");
-  const std::string prepare =
-      "prepare --output " + out + " --input " + text + " --tokenizer ";
+  const std::string text = folder.write("a.txt", "text"), out = folder.path("x.h5");
+  const std::string prepare = "prepare --output " + out + " --input " + text + " --tokenizer ";
   EXPECT_SAYS(moba_data(""), 2, "subcommand");
   EXPECT_SAYS(moba_data("prepare --tokenizer byte"), 2, "required");
   EXPECT_SAYS(moba_data("stats a b"), 2, "");
   EXPECT_SAYS(moba_data("--threads 0 stats a"), 2, "threads");
   EXPECT_SAYS(moba_data("--help"), 0, "prepare");
-  EXPECT_SAYS(moba_data("verify " + folder.path("none.h5")), 2,
-              "no such token dataset");
+  EXPECT_SAYS(moba_data("verify " + folder.path("none.h5")), 2, "no such token dataset");
   EXPECT_SAYS(moba_data("verify " + text), 3, "not an HDF5 file");
   EXPECT_SAYS(moba_data(prepare + folder.path("none.json")), 2, "No such file");
-  EXPECT_SAYS(moba_data(prepare + folder.write("bad.json", "{}")), 3,
-              "bad.json: tokenizer.json:");
+  EXPECT_SAYS(moba_data(prepare + folder.write("bad.json", "{}")), 3, "bad.json: tokenizer.json:");
   EXPECT_SAYS(moba_data(prepare + "byte --pattern gpt2"), 2, ".tiktoken");
   EXPECT_SAYS(moba_data(prepare + "byte --sft"), 2, "--sft takes .jsonl");
-  EXPECT_SAYS(moba_data("prepare --tokenizer byte --input " + text +
-                        " --output " + folder.path("none/x.h5")),
-              5, "No such file or directory");
-  EXPECT_SAYS(moba_data("tokenizer train --vocab-size 5000 --input " + text +
-                        " --output " + out),
-              2, "give more text or ask for less");
+  EXPECT_SAYS(moba_data("prepare --tokenizer byte --input " + text + " --output " + folder.path("none/x.h5")), 2, "mkdir -p");
+  EXPECT_SAYS(moba_data("tokenizer train --vocab-size 5000 --input " + text + " --output " + out), 2, "give more text or ask for less");
   EXPECT_FALSE(std::filesystem::exists(out));
 }
 
 // tools/corpus with an apt-get of our own.
-Outcome corpus(const DataFolder &folder, const std::string &apt_get,
-               const std::string &arguments) {
-  std::filesystem::permissions(
-      folder.write("bin/apt-get", "#!/bin/sh\n" + apt_get),
-      std::filesystem::perms::owner_all);
-  return shell("PATH=" + folder.path("bin") +
-               ":$PATH XDG_CACHE_HOME=" + folder.path("cache") + " " +
-               MOBA_SOURCE_DIR + "/tools/corpus " + arguments);
+Outcome corpus(const DataFolder& folder, const std::string& apt_get, const std::string& arguments) {
+  std::filesystem::permissions(folder.write("bin/apt-get", "#!/bin/sh\n" + apt_get), std::filesystem::perms::owner_all);
+  return shell("PATH=" + folder.path("bin") + ":$PATH XDG_CACHE_HOME=" + folder.path("cache") + " " + MOBA_SOURCE_DIR + "/tools/corpus " +
+               arguments);
 }
 
 TEST(Corpus, SaysInOneSentenceWhatIsMissing) {
@@ -120,42 +93,27 @@ TEST(Corpus, SaysInOneSentenceWhatIsMissing) {
       "SIZE "
       "SHA256:00\"; done;; *) echo 'E: Temporary failure resolving x' >&2; "
       "exit 100;; esac\n";
-  const auto with_size = [&](const std::string &size) {
-    return std::string(uris).replace(uris.find("SIZE"), 4, size);
-  };
-  EXPECT_SAYS(
-      corpus(folder,
-             "echo 'E: Unable to locate package bible-kjv' >&2; exit 100\n",
-             "small " + target),
-      1, "(bible-kjv): run `apt-get update`");
-  EXPECT_SAYS(
-      corpus(folder, with_size("1000000"), "small " + target), 1,
-      "check the network and run it again (E: Temporary failure resolving x)");
+  const auto with_size = [&](const std::string& size) { return std::string(uris).replace(uris.find("SIZE"), 4, size); };
+  EXPECT_SAYS(corpus(folder, "echo 'E: Unable to locate package bible-kjv' >&2; exit 100\n", "small " + target), 1,
+              "(bible-kjv): run `apt-get update`");
   EXPECT_SAYS(corpus(folder, with_size("1000000"), "small " + target), 1,
-              "downloading 4.0 MB");
-  EXPECT_SAYS(corpus(folder, with_size("9000000000000000"), "small " + target),
-              1, "free some space");
+              "check the network and run it again (E: Temporary failure resolving x)");
+  EXPECT_SAYS(corpus(folder, with_size("1000000"), "small " + target), 1, "downloading 4.0 MB");
+  EXPECT_SAYS(corpus(folder, with_size("9000000000000000"), "small " + target), 1, "free some space");
   folder.write("full/something.txt", "x");
-  EXPECT_SAYS(corpus(folder, with_size("1"), "small " + folder.path("full")), 1,
-              "is not empty and holds no corpus");
-  EXPECT_SAYS(corpus(folder, "exit 1\n", "huge " + target), 2,
-              "invalid choice");
+  EXPECT_SAYS(corpus(folder, with_size("1"), "small " + folder.path("full")), 1, "is not empty and holds no corpus");
+  EXPECT_SAYS(corpus(folder, "exit 1\n", "huge " + target), 2, "invalid choice");
   EXPECT_FALSE(std::filesystem::exists(target));
 }
 
 TEST(Corpus, DoesNothingWhenComplete) {
   const DataFolder folder;
   folder.write("c/train/a.txt", "hello");
-  folder.write(
-      "c/corpus.json",
-      R"({"kind": "small", "format": 1, "files": [{"path": "train/a.txt", "bytes": 5}]})");
-  EXPECT_SAYS(
-      corpus(folder, "echo called; exit 1\n", "small " + folder.path("c")), 0,
-      "is complete");
+  folder.write("c/corpus.json", R"({"kind": "small", "format": 1, "files": [{"path": "train/a.txt", "bytes": 5}]})");
+  EXPECT_SAYS(corpus(folder, "echo called; exit 1\n", "small " + folder.path("c")), 0, "is complete");
   folder.write("c/train/a.txt", "cut");
-  EXPECT_SAYS(corpus(folder, "exit 1\n", "small " + folder.path("c")), 1,
-              "apt-get update");
+  EXPECT_SAYS(corpus(folder, "exit 1\n", "small " + folder.path("c")), 1, "apt-get update");
 }
 
-} // namespace
-} // namespace moba::test
+}  // namespace
+}  // namespace moba::test
