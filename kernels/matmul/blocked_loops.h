@@ -1,4 +1,6 @@
 // Included once per instruction set with MOBA_ISA naming the namespace.
+#include <utility>
+
 #include "kernels/common/simd.h"
 #include "kernels/matmul/blocked_table.h"
 
@@ -27,13 +29,15 @@ template <bool kInRows>
   }
 }
 
-[[gnu::always_inline]] inline void write(const V::F (&sums)[kRows][kVectors], float alpha, float beta, float* c, int64_t ldc) {
+template <int kCount>
+[[gnu::always_inline]] inline void write(const V::F (&sums)[kCount][kVectors], float alpha, float beta, float* c, int64_t ldc) {
   MOBA_UNROLL
-  for (int r = 0; r < kRows; ++r) {
+  for (int r = 0; r < kCount; ++r) {
     MOBA_UNROLL
     for (int v = 0; v < kVectors; ++v) {
       float* at = c + r * ldc + v * kLanes;
-      const V::F scaled = V::splat(alpha) * sums[r][v];
+      V::F scaled = V::splat(alpha) * sums[r][v];
+      asm("" : "+v"(scaled));  // rounded here, never contracted into the sum below: the same bits wherever this is inlined
       V::store(at, beta == 0 ? scaled : V::splat(beta) * V::load(at) + scaled);
     }
   }
@@ -138,12 +142,96 @@ void b_columns(int64_t depth, int64_t cols, const T* b, int64_t ldb, float* pane
     for (int64_t k = whole_depth; k < depth; ++k) panel[k * kCols + j] = j < cols ? value(b[j * ldb + k]) : 0.0f;
 }
 
+// Lists of lanes for shuffles.
+template <int... kLane>
+using Lanes = std::integer_sequence<int, kLane...>;
+template <int kCount>
+using AllLanes = std::make_integer_sequence<int, kCount>;
+
+template <int... kLane, class F>
+[[gnu::always_inline]] inline auto join(F low, F high, Lanes<kLane...>) {
+  return __builtin_shufflevector(low, high, kLane...);
+}
+
+// 16 bytes of each of the columns 0, 4, 8, .. below kCount, one column's beside the next's; ld in bytes.
+template <int kCount>
+[[gnu::always_inline]] inline auto quads(const char* from, int64_t ld) {
+  if constexpr (kCount == 4) {
+    Simd<16>::F v;
+    __builtin_memcpy(&v, from, 16);
+    return v;
+  } else {
+    return join(quads<kCount / 2>(from, ld), quads<kCount / 2>(from + kCount / 2 * ld, ld), AllLanes<kCount>());
+  }
+}
+
+// In each quarter of a vector: its lanes x0 y0 x1 y1, or with kHigh x2 y2 x3 y3; pairs: x0 x1 y0 y1, or x2 x3 y2 y3.
+template <bool kHigh, int... kLane>
+[[gnu::always_inline]] inline V::F interleave(V::F x, V::F y, Lanes<kLane...>) {
+  return __builtin_shufflevector(x, y, (kLane / 4 * 4 + kLane % 4 / 2 + 2 * kHigh + kLane % 2 * kLanes)...);
+}
+template <bool kHigh, int... kLane>
+[[gnu::always_inline]] inline V::F interleave_pairs(V::F x, V::F y, Lanes<kLane...>) {
+  return __builtin_shufflevector(x, y, (kLane / 4 * 4 + kLane % 2 + 2 * kHigh + kLane % 4 / 2 * kLanes)...);
+}
+
+// 16 bytes of each of kLanes columns, transposed as 32-bit words: v[word] holds one word of every column.
+[[gnu::always_inline]] inline void transpose_words(const char* from, int64_t ld, V::F (&v)[4]) {
+  constexpr AllLanes<kLanes> lanes;
+  const V::F a = quads<kLanes>(from, ld), b = quads<kLanes>(from + ld, ld), c = quads<kLanes>(from + 2 * ld, ld),
+             d = quads<kLanes>(from + 3 * ld, ld);
+  const V::F ab = interleave<false>(a, b, lanes), ab2 = interleave<true>(a, b, lanes);
+  const V::F cd = interleave<false>(c, d, lanes), cd2 = interleave<true>(c, d, lanes);
+  v[0] = interleave_pairs<false>(ab, cd, lanes);
+  v[1] = interleave_pairs<true>(ab, cd, lanes);
+  v[2] = interleave_pairs<false>(ab2, cd2, lanes);
+  v[3] = interleave_pairs<true>(ab2, cd2, lanes);
+}
+
+// Values of one k out of transposed words: a word is one float, or two bf16 with the smaller k in its low half.
+[[gnu::always_inline]] inline V::F word_values(const V::F (&v)[4], int k, float) { return v[k]; }
+[[gnu::always_inline]] inline V::F word_values(const V::F (&v)[4], int k, bf16) {
+  const V::U words = (V::U)v[k / 2];
+  return (V::F)(k % 2 ? words & 0xffff0000u : words << 16);
+}
+
+// The sums of `multiply` for one row. Half a cache line of each column at a time: columns a power of two apart share few sets of
+// L1, so a line must be used up soon, and longer runs would leave each of the two chains of sums waiting for itself.
+template <class T>
+void row(const BlockedRow<T>& t) {
+  constexpr int kStep = 16 / sizeof(T), kRun = 2 * kStep;
+  const int64_t column_bytes = t.ldb * static_cast<int64_t>(sizeof(T)), whole_depth = t.depth / kRun * kRun;
+  for (int64_t j = 0; j < t.cols; j += kCols) {
+    const T* b = t.b + j * t.ldb;
+    V::F sums[1][kVectors] = {};
+    for (int64_t begin = 0; begin < whole_depth; begin += kRun) {
+      MOBA_UNROLL
+      for (int i = 0; i < kVectors; ++i) {
+        MOBA_UNROLL
+        for (int step = 0; step < kRun; step += kStep) {
+          V::F words[4];
+          transpose_words(reinterpret_cast<const char*>(b + i * kLanes * t.ldb + begin + step), column_bytes, words);
+          MOBA_UNROLL
+          for (int k = 0; k < kStep; ++k) sums[0][i] = V::fma(V::splat(t.a[begin + step + k]), word_values(words, k, T()), sums[0][i]);
+        }
+      }
+    }
+    for (int64_t k = whole_depth; k < t.depth; ++k)
+      for (int i = 0; i < kVectors; ++i) {
+        float values[kLanes];
+        for (int lane = 0; lane < kLanes; ++lane) values[lane] = value(b[(i * kLanes + lane) * t.ldb + k]);
+        sums[0][i] = V::fma(V::splat(t.a[k]), V::load(values), sums[0][i]);
+      }
+    write(sums, t.alpha, t.beta, t.c + j, 0);
+  }
+}
+
 }  // namespace
 
 extern const BlockedLoops blocked_loops = {kRows,
                                            kCols,
                                            tile,
-                                           {a_rows<float>, a_columns<float>, b_rows<float>, b_columns<float>},
-                                           {a_rows<bf16>, a_columns<bf16>, b_rows<bf16>, b_columns<bf16>}};
+                                           {a_rows<float>, a_columns<float>, b_rows<float>, b_columns<float>, row<float>},
+                                           {a_rows<bf16>, a_columns<bf16>, b_rows<bf16>, b_columns<bf16>, row<bf16>}};
 
 }  // namespace moba::kernels::MOBA_ISA

@@ -24,6 +24,17 @@ struct BlockedTile {
   int64_t ldc;
 };
 
+// One row of C against columns of a stored transpose, b[col * ldb + k], read where they lie; else as BlockedTile.
+template <class T>
+struct BlockedRow {
+  int64_t cols, depth;  // cols: a multiple of the register tile's
+  const float* a;
+  const T* b;
+  int64_t ldb;
+  float alpha, beta;
+  float* c;
+};
+
 template <class T>
 struct BlockedPacking {
   // count values of each of `rows` rows
@@ -33,6 +44,7 @@ struct BlockedPacking {
   // one panel from row-major B: b[k * ldb + col], or from a stored transpose: b[col * ldb + k]
   void (*b_rows)(int64_t depth, int64_t cols, const T* b, int64_t ldb, float* panel);
   void (*b_columns)(int64_t depth, int64_t cols, const T* b, int64_t ldb, float* panel);
+  void (*row)(const BlockedRow<T>& t);  // the bits of `tile`, without packing
 };
 
 struct BlockedLoops {

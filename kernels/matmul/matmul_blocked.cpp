@@ -152,18 +152,25 @@ class Blocked {
         t.b = b_ + block * b_block_ + col / loops_.cols * panel_;
         t.beta = block == 0 ? beta : 1.0f;
         if (few_rows_)
-          pack_and_multiply(t, first_col, col, cols, k + block * kDepth);
+          multiply_few_rows(t, first_col, col, cols, k + block * kDepth);
         else
           loops_.tile(t);
       }
     });
   }
 
-  // The tile panel by panel, each packed just before its use.
-  void pack_and_multiply(BlockedTile t, int64_t first_col, int64_t col, int64_t cols, int64_t k) {
+  // The tile panel by panel, each packed just before its use; a single row takes the columns of a stored transpose as they are.
+  void multiply_few_rows(BlockedTile t, int64_t first_col, int64_t col, int64_t cols, int64_t k) {
     constexpr int64_t kMostCols = 32;  // of any register tile
     alignas(64) float panel[kDepth * kMostCols];
     const int64_t end = col + t.cols;
+    if (p_.m == 1 && !p_.transpose_a && p_.transpose_b) {
+      const int64_t whole = t.cols / loops_.cols * loops_.cols;
+      const T* b = static_cast<const T*>(p_.b) + (first_col + col) * ldb_ + k;
+      packing_.row({whole, t.depth, t.a, b, ldb_, t.alpha, t.beta, t.c});
+      col += whole;
+      t.c += whole;
+    }
     t.b = panel;
     for (int64_t j = col; j < end; j += loops_.cols, t.c += loops_.cols) {
       t.cols = std::min(loops_.cols, end - j);

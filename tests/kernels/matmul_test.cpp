@@ -154,19 +154,24 @@ TEST(Matmul, RowsDoNotDependOnTheirNeighbours) {
   const OneThread alone;
   if (has_bf16_products()) GTEST_SKIP() << "products by the CPU's bf16 instructions are cut by the number of rows";
   for_each_isa([] {
-    for (const Types& types : kTypes) {
-      const Operands all({110, 150, 300}, types, false, true, 0);
-      Array many(types.out, 110 * 150), one(types.out, 150);
-      matmul(all.args(many, 1, 0));
-      for (int64_t row : {0, 5, 101, 109}) {
-        MatmulArgs p = all.args(one, 1, 0);
-        p.m = 1;
-        p.a = static_cast<const char*>(all.a.data()) + row * all.lda * static_cast<int64_t>(dtype_size(types.in));
-        matmul(p);
-        EXPECT_TRUE(same_bits("row", one.data(), static_cast<const char*>(many.data()) + static_cast<size_t>(row) * one.size_bytes(),
-                              one.size_bytes()));
-      }
-    }
+    for (const Types& types : kTypes)
+      for (bool tb : {false, true})
+        for (const Shape& s : {Shape{110, 150, 523}, Shape{100, 2100, 12}}) {
+          const Operands all(s, types, false, tb, 3);
+          Array many = all.c;
+          matmul(all.args(many, 0.7f, -0.3f));
+          const auto row_bytes = all.ldc * static_cast<int64_t>(dtype_size(types.out));
+          for (int64_t row : {int64_t{0}, int64_t{5}, s.m - 1}) {
+            Array one = all.c;
+            MatmulArgs p = all.args(one, 0.7f, -0.3f);
+            p.m = 1;
+            p.a = static_cast<const char*>(all.a.data()) + row * all.lda * static_cast<int64_t>(dtype_size(types.in));
+            p.c = static_cast<char*>(one.data()) + row * row_bytes;
+            matmul(p);
+            EXPECT_TRUE(same_bits("row", p.c, static_cast<const char*>(many.data()) + row * row_bytes, static_cast<size_t>(row_bytes)))
+                << dtype_name(types.in) << " transpose " << tb << " row " << row;
+          }
+        }
   });
 }
 
