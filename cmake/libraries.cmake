@@ -32,14 +32,13 @@ moba_require(UTF8PROC_FOUND libutf8proc-dev "utf8proc")
 pkg_check_modules(XXHASH QUIET IMPORTED_TARGET libxxhash)
 moba_require(XXHASH_FOUND libxxhash-dev "xxHash")
 
-if(NOT MOBA_THREADS_STD)
-  find_package(OpenMP QUIET COMPONENTS CXX)
-  moba_require(OpenMP_CXX_FOUND libgomp1 "OpenMP")
-endif()
 if(MOBA_ONEDNN)
   # Debian's dnnl-config.cmake asks for OpenCL headers that a CPU build does not need, so header and library are found directly.
   find_path(DNNL_INCLUDE oneapi/dnnl/dnnl.hpp)
   find_library(DNNL_LIBRARY dnnl)
   moba_require(DNNL_INCLUDE libdnnl-dev "oneDNN")
   moba_require(DNNL_LIBRARY libdnnl-dev "oneDNN")
+  # Debian's oneDNN asks libgomp for its number of threads; matmul_onednn.cpp tells it "one".
+  find_package(OpenMP QUIET COMPONENTS CXX)
+  moba_require(OpenMP_CXX_FOUND libgomp1 "OpenMP")
 endif()

@@ -1,69 +1,127 @@
+// A small persistent pool. Not OpenMP: libgomp's idle threads spin for milliseconds, which on a shared machine takes the very
+// core that the others need (ten small training steps beside two busy processes: 21 s against 0.2 s), and thread sanitizers
+// do not understand it. Here a waiting thread spins for some 50 us, then sleeps.
 #include "kernels/common/threads.h"
 
+#include <sched.h>
+
 #include <atomic>
+#include <cstdlib>
 #include <exception>
 #include <mutex>
-
-#include "kernels/common/check.h"
-
-#ifdef MOBA_THREADS_STD
 #include <thread>
 #include <vector>
-#else
-#include <omp.h>
-#endif
+
+#include "kernels/common/check.h"
 
 namespace moba {
 namespace {
 
+constexpr int kMaxThreads = 1024;
+constexpr int kSpins = 4000;  // some 50 us
+
 thread_local bool inside_parallel = false;
 
-// Runs body(thread) on `threads` threads, the caller being thread 0.
-#ifdef MOBA_THREADS_STD
-int thread_count = static_cast<int>(std::thread::hardware_concurrency());
-
-template <class Body>
-void run_team(int threads, Body&& body) {
-  std::vector<std::thread> team;
-  for (int t = 1; t < threads; ++t) team.emplace_back([&body, t] { body(t); });
-  body(0);
-  for (auto& t : team) t.join();
+int cores_of_this_process() {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : static_cast<int>(std::thread::hardware_concurrency());
 }
-#else
-int thread_count = omp_get_max_threads();
 
-template <class Body>
-void run_team(int threads, Body&& body) {
-#pragma omp parallel num_threads(threads)
-  body(omp_get_thread_num());
+int default_threads() {
+  const char* text = std::getenv("OMP_NUM_THREADS");
+  const int wanted = text ? std::atoi(text) : 0;
+  return wanted >= 1 && wanted <= kMaxThreads ? wanted : std::max(1, cores_of_this_process());
 }
-#endif
 
-}  // namespace
+int thread_count = default_threads();
 
-int num_threads() { return thread_count; }
-
-void set_num_threads(int n) {
-  MOBA_CHECK(n >= 1 && n <= 1024, "threads must be between 1 and 1024, got {}", n);
-  thread_count = n;
-#ifndef MOBA_THREADS_STD
-  omp_set_num_threads(n);  // oneDNN asks OpenMP for its team size
+void pause_once() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
 #endif
 }
 
-namespace detail {
-
-void run_items(int64_t count, void* context, ItemFn fn) {
-  const int threads = static_cast<int>(count < thread_count ? count : thread_count);
-  if (threads <= 1 || inside_parallel) {
-    for (int64_t i = 0; i < count; ++i) fn(context, i, 0);
-    return;
+// Returns once `value` is no longer `old`.
+void wait_while(std::atomic<uint32_t>& value, uint32_t old, bool spin) {
+  for (int i = 0; spin && i < kSpins; ++i) {
+    if (value.load(std::memory_order_acquire) != old) return;
+    pause_once();
   }
+  value.wait(old, std::memory_order_acquire);
+}
+
+// Worker t runs body(t) once a round. One team runs at a time; others who come meanwhile (a second user thread) work alone.
+class Pool {
+ public:
+  using Body = void (*)(void* context, int thread);
+
+  ~Pool() { resize(0); }
+
+  // False when the pool is taken: the caller then does the work itself.
+  bool run(int threads, void* context, Body body) {
+    std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock) return false;
+    if (static_cast<int>(workers_.size()) + 1 != threads) resize(threads - 1);
+    body_ = body;
+    context_ = context;
+    working_.store(static_cast<uint32_t>(workers_.size()), std::memory_order_relaxed);
+    round_.fetch_add(1, std::memory_order_release);
+    round_.notify_all();
+    body(context, 0);
+    for (uint32_t left = working_.load(std::memory_order_acquire); left != 0; left = working_.load(std::memory_order_acquire))
+      wait_while(working_, left, spin_);
+    return true;
+  }
+
+ private:
+  void resize(int workers) {
+    stop_.store(true, std::memory_order_relaxed);
+    round_.fetch_add(1, std::memory_order_release);
+    round_.notify_all();
+    for (auto& w : workers_) w.join();
+    workers_.clear();
+    stop_.store(false, std::memory_order_relaxed);
+    spin_ = workers < cores_of_this_process();
+    const uint32_t now = round_.load(std::memory_order_relaxed);
+    for (int t = 1; t <= workers; ++t) workers_.emplace_back([this, t, now] { work(t, now); });
+  }
+
+  void work(int thread, uint32_t seen) {
+    inside_parallel = true;
+    while (true) {
+      wait_while(round_, seen, spin_);
+      ++seen;
+      if (stop_.load(std::memory_order_relaxed)) return;
+      body_(context_, thread);
+      working_.fetch_sub(1, std::memory_order_acq_rel);
+      working_.notify_one();
+    }
+  }
+
+  std::mutex mutex_;
+  std::vector<std::thread> workers_;
+  std::atomic<uint32_t> round_{0}, working_{0};
+  std::atomic<bool> stop_{false};
+  bool spin_ = true;  // not when there are more threads than cores
+  Body body_ = nullptr;
+  void* context_ = nullptr;
+};
+
+Pool& pool() {
+  static Pool instance;
+  return instance;
+}
+
+// Items of one loop, handed out one by one; the first exception ends the loop.
+struct Items {
+  int64_t count;
+  void* context;
+  detail::ItemFn fn;
   std::atomic<int64_t> next{0};
   std::exception_ptr error;
   std::mutex error_mutex;
-  run_team(threads, [&](int thread) {
-    inside_parallel = true;
+
+  void work(int thread) {
     try {
       for (int64_t i = next++; i < count; i = next++) fn(context, i, thread);
     } catch (...) {
@@ -71,9 +129,31 @@ void run_items(int64_t count, void* context, ItemFn fn) {
       if (!error) error = std::current_exception();
       next = count;
     }
+  }
+};
+
+}  // namespace
+
+int num_threads() { return thread_count; }
+
+void set_num_threads(int n) {
+  MOBA_CHECK(n >= 1 && n <= kMaxThreads, "threads must be between 1 and {}, got {}", kMaxThreads, n);
+  thread_count = n;
+}
+
+namespace detail {
+
+void run_items(int64_t count, void* context, ItemFn fn) {
+  Items items{.count = count, .context = context, .fn = fn, .next = 0, .error = nullptr, .error_mutex = {}};
+  const bool alone = count <= 1 || thread_count == 1 || inside_parallel;
+  bool done = false;
+  if (!alone) {
+    inside_parallel = true;
+    done = pool().run(thread_count, &items, [](void* c, int thread) { static_cast<Items*>(c)->work(thread); });
     inside_parallel = false;
-  });
-  if (error) std::rethrow_exception(error);
+  }
+  if (!done) items.work(0);
+  if (items.error) std::rethrow_exception(items.error);
 }
 
 void run_ranges(int64_t count, int64_t grain, void* context, RangeFn fn) {

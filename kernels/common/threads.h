@@ -6,7 +6,7 @@
 
 namespace moba {
 
-// Number of compute threads. Default: cores available to this process, or OMP_NUM_THREADS.
+// Number of compute threads. Default: cores available to this process, or OMP_NUM_THREADS where it is set.
 int num_threads();
 void set_num_threads(int n);  // n >= 1, else Error
 
