@@ -43,12 +43,16 @@ std::string command_for_data(const std::string& path) {
   return fmt::format("moba-data prepare --tokenizer byte --input TEXT... --output {}", path);
 }
 
-std::string command_for_weights(const std::string& path) {
+// Runs bear their recipe's name, and with another attention NAME-ATTENTION. Empty if no recipe beside this one makes the run.
+std::string command_for_weights(const std::string& path, const fs::path& recipes) {
   const fs::path p = fs::path(path).lexically_normal();
   auto part = p.begin();
   if (part == p.end() || *part != "runs" || ++part == p.end()) return "";
-  const std::string run = part->string();
-  return run.starts_with("quickstart") ? "tools/quickstart" : fmt::format("moba-train recipes/{}.yaml", run);
+  const std::string run = part->string(), name = run.substr(0, run.rfind('-'));
+  if (name == "quickstart") return "tools/quickstart";
+  if (fs::exists(recipes / (run + ".yaml"))) return fmt::format("moba-train {}", (recipes / (run + ".yaml")).string());
+  if (name == run || !fs::exists(recipes / (name + ".yaml"))) return "";
+  return fmt::format("moba-train {} --attn {} run.name={}", (recipes / (name + ".yaml")).string(), run.substr(name.size() + 1), run);
 }
 
 std::string missing_message(const Input& input, const std::string& command) {
@@ -64,7 +68,7 @@ std::vector<std::string> missing_inputs(const Recipe& recipe) {
     if (!fs::exists(input.path)) out.push_back(missing_message(input, command_for_data(input.path)));
   if (!recipe.init_from.empty() && !fs::exists(recipe.init_from)) {
     const Input input{"model.init_from", find_path(recipe.tree, "model.init_from")->where, recipe.init_from};
-    out.push_back(missing_message(input, command_for_weights(recipe.init_from)));
+    out.push_back(missing_message(input, command_for_weights(recipe.init_from, fs::path(recipe.file).parent_path())));
   }
   return out;
 }

@@ -120,10 +120,24 @@ TEST(Recipe, MissingDataNamesTheCommand) {
   const std::string errors = errors_of(folder.path("tiny.yaml"), options);
   EXPECT_NE(errors.find("data.train: data/medium/train.h5 does not exist; make it with: tools/dataset medium"), std::string::npos)
       << errors;
-  EXPECT_NE(errors.find("model.init_from: runs/no_such_run/checkpoints/latest does not exist; make it with: "), std::string::npos)
+  EXPECT_NE(errors.find("model.init_from: runs/no_such_run/checkpoints/latest does not exist; it must hold config.json"), std::string::npos)
       << errors;
   options.allow_missing_inputs = true;
   EXPECT_EQ(errors_of(folder.path("tiny.yaml"), options), "");
+}
+
+TEST(Recipe, MissingStartModelNamesTheRecipeThatMakesIt) {
+  const TrainFolder folder;
+  const std::string recipe = folder.path("tiny.yaml");
+  const auto errors = [&](const std::string& init_from) {
+    RecipeOptions options;
+    options.overrides = {"model.init_from=" + init_from};
+    return errors_of(recipe, options);
+  };
+  EXPECT_NE(errors("runs/tiny/checkpoints/latest").find("make it with: moba-train " + recipe), std::string::npos);
+  EXPECT_NE(errors("runs/tiny-full").find("make it with: moba-train " + recipe + " --attn full run.name=tiny-full"), std::string::npos);
+  EXPECT_NE(errors("runs/quickstart-full").find("make it with: tools/quickstart"), std::string::npos);
+  EXPECT_NE(errors("models/tiny").find("it must hold config.json"), std::string::npos);
 }
 
 TEST(Recipe, VocabularyComesFromTheDataOrIsCheckedAgainstIt) {
