@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <climits>
 
 #include "src/data/dataset_format.h"
@@ -21,6 +22,7 @@ struct TokenDataset::Impl {
   std::vector<int64_t> offsets;  // [documents + 1]
   std::vector<uint64_t> checksums, loss_mask_checksums;
   uint64_t offsets_checksum = 0;
+  mutable std::vector<std::atomic<bool>> tokens_checked, loss_mask_checked;  // [pieces]
 
   [[noreturn]] void corrupt(const std::string& why) const {
     throw Error(fmt::format("{}: {} (make it again with moba-data prepare)", path, why), ExitCode::corrupt_input);
@@ -32,7 +34,10 @@ struct TokenDataset::Impl {
     return values;
   }
   void check_offsets() const;
-  void verify_pieces(const char* name, const hdf5::Extent& extent, const std::vector<uint64_t>& sums) const;
+  void check_piece(const char* name, const hdf5::Extent& extent, const std::vector<uint64_t>& sums, size_t piece) const;
+  // Every piece that [begin, begin + count) touches is hashed when it is read for the first time. Two threads may both hash it.
+  void check_once(const char* name, const hdf5::Extent& extent, const std::vector<uint64_t>& sums, std::vector<std::atomic<bool>>& checked,
+                  int64_t begin, int64_t count) const;
 };
 
 void TokenDataset::Impl::check_offsets() const {
@@ -45,17 +50,24 @@ void TokenDataset::Impl::check_offsets() const {
     corrupt(fmt::format("/document_offsets: ends at {}, but there are {} tokens", offsets.back(), tokens.count));
 }
 
-void TokenDataset::Impl::verify_pieces(const char* name, const hdf5::Extent& extent, const std::vector<uint64_t>& sums) const {
-  std::vector<char> piece(kChecksumTokens * extent.element_size);
-  for (size_t i = 0; i < sums.size(); ++i) {
-    const int64_t begin = static_cast<int64_t>(i) * kChecksumTokens;
-    const int64_t count = std::min(kChecksumTokens, extent.count - begin);
-    const size_t bytes = static_cast<size_t>(count) * extent.element_size;
-    file.read_at(extent.offset + begin * static_cast<int64_t>(extent.element_size), piece.data(), bytes);
-    const uint64_t got = XXH3_64bits(piece.data(), bytes);
-    if (got != sums[i]) {
-      corrupt(fmt::format("{}: tokens {} to {}: checksum {:016x}, want {:016x}", name, begin, begin + count - 1, got, sums[i]));
-    }
+void TokenDataset::Impl::check_piece(const char* name, const hdf5::Extent& extent, const std::vector<uint64_t>& sums, size_t piece) const {
+  const int64_t begin = static_cast<int64_t>(piece) * kChecksumTokens;
+  const int64_t count = std::min(kChecksumTokens, extent.count - begin);
+  std::vector<char> bytes(static_cast<size_t>(count) * extent.element_size);
+  file.read_at(extent.offset + begin * static_cast<int64_t>(extent.element_size), bytes.data(), bytes.size());
+  const uint64_t got = XXH3_64bits(bytes.data(), bytes.size());
+  if (got == sums[piece]) return;
+  corrupt(fmt::format("{}: tokens {} to {}: checksum {:016x}, want {:016x}", name, begin, begin + count - 1, got, sums[piece]));
+}
+
+void TokenDataset::Impl::check_once(const char* name, const hdf5::Extent& extent, const std::vector<uint64_t>& sums,
+                                    std::vector<std::atomic<bool>>& checked, int64_t begin, int64_t count) const {
+  if (count == 0) return;
+  const auto last = static_cast<size_t>((begin + count - 1) / kChecksumTokens);
+  for (auto piece = static_cast<size_t>(begin / kChecksumTokens); piece <= last; ++piece) {
+    if (checked[piece].load(std::memory_order_relaxed)) continue;
+    check_piece(name, extent, sums, piece);
+    checked[piece].store(true, std::memory_order_relaxed);
   }
 }
 
@@ -85,6 +97,7 @@ TokenDataset::TokenDataset(const std::string& path) : impl_(new Impl) {
   d.offsets = d.read_all<int64_t>(offsets);
   d.check_offsets();
   d.checksums = d.read_all<uint64_t>(checksums);
+  d.tokens_checked = std::vector<std::atomic<bool>>(d.checksums.size());
   if (d.info.has_loss_mask) {
     d.loss_mask = reader.extent("/loss_mask", {1});
     const hdf5::Extent sums = reader.extent("/loss_mask_checksums", {8});
@@ -92,6 +105,7 @@ TokenDataset::TokenDataset(const std::string& path) : impl_(new Impl) {
       d.corrupt(fmt::format("/loss_mask: {} entries for {} tokens", d.loss_mask.count, d.tokens.count));
     if (sums.count != pieces) d.corrupt(fmt::format("/loss_mask_checksums: {} entries, want {}", sums.count, pieces));
     d.loss_mask_checksums = d.read_all<uint64_t>(sums);
+    d.loss_mask_checked = std::vector<std::atomic<bool>>(d.loss_mask_checksums.size());
   }
   const auto json_bytes = d.read_all<char>(json);
   d.info.tokenizer_json.assign(json_bytes.begin(), json_bytes.end());
@@ -99,6 +113,8 @@ TokenDataset::TokenDataset(const std::string& path) : impl_(new Impl) {
   d.info.tokens = d.tokens.count;
   d.info.documents = static_cast<int64_t>(d.offsets.size()) - 1;
   d.offsets_checksum = static_cast<uint64_t>(reader.integer("document_offsets_checksum"));
+  if (XXH3_64bits(d.offsets.data(), d.offsets.size() * sizeof(int64_t)) != d.offsets_checksum)
+    d.corrupt("/document_offsets: wrong checksum");
   d.info.content_hash = dataset_content_hash(d.checksums, d.loss_mask_checksums, d.offsets_checksum);
 }
 
@@ -111,6 +127,7 @@ std::span<const int64_t> TokenDataset::document_offsets() const { return impl_->
 void TokenDataset::read_tokens(int64_t begin, int64_t count, int32_t* out) const {
   const Impl& d = *impl_;
   MOBA_ASSERT(begin >= 0 && count >= 0 && begin + count <= d.info.tokens);
+  d.check_once("/tokens", d.tokens, d.checksums, d.tokens_checked, begin, count);
   const auto bytes = static_cast<size_t>(count) * d.tokens.element_size;
   const int64_t at = d.tokens.offset + begin * static_cast<int64_t>(d.tokens.element_size);
   if (d.info.wide) {
@@ -136,18 +153,19 @@ void TokenDataset::read_tokens(int64_t begin, int64_t count, int32_t* out) const
 void TokenDataset::read_loss_mask(int64_t begin, int64_t count, uint8_t* out) const {
   const Impl& d = *impl_;
   MOBA_ASSERT(begin >= 0 && count >= 0 && begin + count <= d.info.tokens);
-  if (d.info.has_loss_mask)
-    d.file.read_at(d.loss_mask.offset + begin, out, static_cast<size_t>(count));
-  else
+  if (!d.info.has_loss_mask) {
     std::fill_n(out, count, uint8_t{1});
+    return;
+  }
+  d.check_once("/loss_mask", d.loss_mask, d.loss_mask_checksums, d.loss_mask_checked, begin, count);
+  d.file.read_at(d.loss_mask.offset + begin, out, static_cast<size_t>(count));
 }
 
 void TokenDataset::verify() const {
   const Impl& d = *impl_;
-  if (XXH3_64bits(d.offsets.data(), d.offsets.size() * sizeof(int64_t)) != d.offsets_checksum)
-    d.corrupt("/document_offsets: wrong checksum");
-  d.verify_pieces("/tokens", d.tokens, d.checksums);
-  if (d.info.has_loss_mask) d.verify_pieces("/loss_mask", d.loss_mask, d.loss_mask_checksums);
+  for (size_t piece = 0; piece < d.checksums.size(); ++piece) d.check_piece("/tokens", d.tokens, d.checksums, piece);
+  for (size_t piece = 0; piece < d.loss_mask_checksums.size(); ++piece)
+    d.check_piece("/loss_mask", d.loss_mask, d.loss_mask_checksums, piece);
   std::vector<int32_t> tokens(1 << 16);
   for (int64_t begin = 0; begin < d.info.tokens; begin += 1 << 16) {
     read_tokens(begin, std::min<int64_t>(1 << 16, d.info.tokens - begin), tokens.data());  // checks the range of ids

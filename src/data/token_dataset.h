@@ -1,5 +1,6 @@
-// Token datasets in HDF5 (layout: docs/data.md). Reading maps /tokens straight from the file; writing streams to a temporary
-// name and renames when complete.
+// Token datasets in HDF5 (layout: docs/data.md). Reading takes /tokens straight from the file, and hashes each piece that has a
+// checksum when it is first touched, so that damage is an error and never training data; writing streams to a temporary name and
+// renames when complete.
 #pragma once
 #include <cstdint>
 #include <memory>

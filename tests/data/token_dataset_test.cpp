@@ -175,6 +175,20 @@ TEST(TokenDataset, VerifyFindsOneFlippedBit) {
   }
 }
 
+TEST(TokenDataset, ReadingFindsDamageWhereItIs) {
+  const DataFolder folder;
+  const auto path = large_dataset(folder, true);
+  flip_bit(path, offset_of(path, "/tokens") + 2 * 1'200'000);
+  flip_bit(path, offset_of(path, "/loss_mask") + 5);
+  const TokenDataset data(path);
+  std::vector<int32_t> tokens(100);
+  std::vector<uint8_t> mask(100);
+  EXPECT_NO_THROW(data.read_tokens(1'048'476, 100, tokens.data()));      // the last of the first piece
+  EXPECT_THROW(data.read_tokens(1'048'477, 100, tokens.data()), Error);  // one token of the second
+  EXPECT_NO_THROW(data.read_loss_mask(1'048'576, 100, mask.data()));
+  EXPECT_THROW(data.read_loss_mask(1'048'500, 100, mask.data()), Error);
+}
+
 TEST(TokenDataset, RefusesDamagedHeaders) {
   const DataFolder folder;
   const auto damaged = [&](auto&& change) {
