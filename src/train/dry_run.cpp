@@ -1,5 +1,7 @@
 #include "src/train/dry_run.h"
 
+#include <functional>
+
 #include "kernels/common/bench.h"
 #include "kernels/common/threads.h"
 #include "src/train/console.h"
@@ -55,6 +57,25 @@ std::string mini_recipe(const Recipe& recipe) {
   return "recipes/quickstart.yaml";
 }
 
+// Calls use(plan of a step, number of steps like it). Attention changes only with stages and schedule, so a few hundred points of
+// the run describe it.
+void for_parts_of_run(const Recipe& recipe, const RunPlan& plan, const std::function<void(const StepPlan&, int64_t)>& use) {
+  const int64_t steps = plan.total_steps(), stride = std::max<int64_t>(1, steps / 512);
+  for (int64_t step = 0; step < steps; step += stride) {
+    Progress at{step, step * recipe.global_batch_tokens, 0, 0};
+    plan.enter_stage(at);
+    use(plan.at(at), std::min(stride, steps - step));
+  }
+}
+
+double planned_flops(const Recipe& recipe, const RunPlan& plan) {
+  double flops = 0;
+  for_parts_of_run(recipe, plan, [&](const StepPlan& step, int64_t steps) {
+    flops += step.flops_per_token * static_cast<double>(recipe.global_batch_tokens) * static_cast<double>(steps);
+  });
+  return flops;
+}
+
 }  // namespace
 
 RunCost predict_cost(const Recipe& recipe, DType dtype) {
@@ -64,24 +85,22 @@ RunCost predict_cost(const Recipe& recipe, DType dtype) {
   cost.embedding_parameters = embedding_parameter_count(recipe.model);
   cost.steps = plan.total_steps();
   cost.tokens = plan.total_tokens();
-  const double step_tokens = static_cast<double>(recipe.global_batch_tokens);
   cost.flops_6nd = 6.0 * static_cast<double>(cost.parameters - cost.embedding_parameters) * static_cast<double>(cost.tokens);
-  // Attention changes only with stages and schedule, so a few hundred points of the run describe it.
-  const int64_t stride = std::max<int64_t>(1, cost.steps / 512);
-  for (int64_t step = 0; step < cost.steps; step += stride) {
-    Progress at{step, step * recipe.global_batch_tokens, 0, 0};
-    plan.enter_stage(at);
-    const StepPlan step_plan = plan.at(at);
-    cost.flops += step_plan.flops_per_token * step_tokens * static_cast<double>(std::min(stride, cost.steps - step));
+  for_parts_of_run(recipe, plan, [&](const StepPlan& step_plan, int64_t) {
     cost.memory_bytes = std::max(cost.memory_bytes, predicted_training_memory(recipe, dtype, step_plan));
-  }
+  });
   cost.checkpoint_bytes = 3 * 4 * cost.parameters;  // masters and two moments, fp32
   const int64_t written = recipe.checkpoint_interval > 0 ? (cost.steps + recipe.checkpoint_interval - 1) / recipe.checkpoint_interval : 0;
   // A new one is complete before the oldest goes.
   cost.kept_checkpoints = recipe.keep_last > 0 ? std::min(written, recipe.keep_last + 1) : written;
   cost.peak_gflops = measure_peak_gflops(dtype, num_threads(), kPeakSeconds);
+  cost.flops = planned_flops(recipe, plan);
   cost.seconds = cost.flops / (cost.peak_gflops * 1e9 * kAssumedMfu);
   return cost;
+}
+
+double predicted_seconds(const Recipe& recipe, const RunPlan& plan, double peak_gflops) {
+  return planned_flops(recipe, plan) / (peak_gflops * 1e9 * kAssumedMfu);
 }
 
 std::string long_run_warning(const Recipe& recipe, double seconds) {

@@ -4,6 +4,7 @@
 
 #include "kernels/common/check.h"
 #include "src/train/recipe.h"
+#include "src/train/run_plan.h"
 
 namespace moba {
 
@@ -24,10 +25,13 @@ inline constexpr double kAssumedMfu = 0.35;
 // `recipe` must be resolved (vocabulary, precision, micro-batch).
 RunCost predict_cost(const Recipe& recipe, DType dtype);
 
+// Time of all steps of the plan on a machine of this peak.
+double predicted_seconds(const Recipe& recipe, const RunPlan& plan, double peak_gflops);
+
 // Prints the prediction; `missing` (data that is not there) is printed after it and gives exit code usage.
 ExitCode dry_run(Recipe recipe, const std::string& device);
 
-// "predicted to take 9d04h; recipes/scaling_mini_1.yaml is the same experiment at small scale" for runs above seven days, else "".
+// For runs above seven days one sentence with the time and the recipe to try instead, else "".
 std::string long_run_warning(const Recipe& recipe, double seconds);
 
 }  // namespace moba

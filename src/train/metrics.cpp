@@ -12,14 +12,18 @@ namespace moba {
 namespace {
 
 // Lines up to a step. A torn last line (the process was killed while writing) is dropped.
-std::string kept_lines(const std::string& text, int64_t keep_step) {
+std::string kept_lines(const std::string& text, int64_t keep_step, bool evaluation_due) {
+  const auto keep = [&](const nlohmann::json& line) {
+    if (!line.is_object() || !line.contains("step")) return false;
+    const auto step = line["step"].get<int64_t>();
+    return step < keep_step || (step == keep_step && !(evaluation_due && line.contains("eval/loss")));
+  };
   std::string out;
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = text.find('\n', begin);
     if (end == std::string::npos) break;
     const std::string line = text.substr(begin, end - begin);
-    const auto parsed = nlohmann::json::parse(line, nullptr, false);
-    if (parsed.is_object() && parsed.contains("step") && parsed["step"].get<int64_t>() <= keep_step) out += line + "\n";
+    if (keep(nlohmann::json::parse(line, nullptr, false))) out += line + "\n";
     begin = end + 1;
   }
   return out;
@@ -39,9 +43,10 @@ std::vector<std::pair<std::string, double>> scalars_of(const nlohmann::ordered_j
 
 }  // namespace
 
-MetricsLog::MetricsLog(const std::string& folder, int64_t keep_step, bool tensorboard) : path_(folder + "/metrics.jsonl") {
+MetricsLog::MetricsLog(const std::string& folder, int64_t keep_step, bool tensorboard, bool evaluation_due)
+    : path_(folder + "/metrics.jsonl") {
   const bool keep = keep_step > 0 && std::filesystem::exists(path_);
-  write_hashed_file(path_, keep ? kept_lines(read_whole_file(path_), keep_step) : "");
+  write_hashed_file(path_, keep ? kept_lines(read_whole_file(path_), keep_step, evaluation_due) : "");
   file_ = std::fopen(path_.c_str(), "ae");
   if (!file_) throw Error(fmt::format("cannot open {}: {}", path_, std::strerror(errno)), ExitCode::io);
   if (tensorboard) tensorboard_ = std::make_unique<TensorBoardWriter>(folder + "/tb");

@@ -12,7 +12,8 @@ namespace moba {
 class MetricsLog {
  public:
   // Keeps the lines of FOLDER/metrics.jsonl up to `keep_step` (0: none), and starts a new event file unless tensorboard is false.
-  MetricsLog(const std::string& folder, int64_t keep_step, bool tensorboard);
+  // evaluation_due: the evaluation after keep_step will run again, so a line that it left before is dropped.
+  MetricsLog(const std::string& folder, int64_t keep_step, bool tensorboard, bool evaluation_due = false);
   ~MetricsLog();
   MetricsLog(const MetricsLog&) = delete;
   void write(const nlohmann::ordered_json& line);  // has "step"; values that are not finite are written as null

@@ -118,6 +118,7 @@ void read_attention(const Section& s, Recipe& r) {
   base.type = attention_type(s.text("type")).value_or(AttentionType::moba);
   base.moba.chunk_size = s.integer("moba_chunk_size");
   base.moba.topk = s.integer("moba_topk");
+  if (!s) return;  // no section `model`: already reported
   base.moba.gate = gate_from_name(s.text("gate"));
   base.moba.select = select_from_name(s.text("select"));
   base.moba.seed = r.seed;

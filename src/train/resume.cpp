@@ -11,6 +11,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Options of the command line that change what a run does without being keys of a recipe.
+constexpr const char* kAttentionOption = "--attn";
+constexpr const char* kHybridOption = "--hybrid-layers";
+
 // Attention has no parameters, so what the layers do may change between two starts of a run; the key convolution has.
 bool is_identity(const std::string& key) {
   if (key.starts_with("model.attention.")) return key == "model.attention.key_conv";
@@ -18,7 +22,9 @@ bool is_identity(const std::string& key) {
   if (key == "data.train" || key == "data.validation" || key == "train.stages[].data") return false;  // compared by content
   for (const char* section : {"model.", "data.", "sft."})
     if (key.starts_with(section)) return true;
-  return key == "task" || key == "run.seed" || key == "train.sequence_length" || key == "train.stages" || key == "train.precision";
+  // Another optimizer cannot go on from the moments of this one.
+  return key == "task" || key == "run.seed" || key == "optimizer.name" || key == "train.sequence_length" || key == "train.stages" ||
+         key == "train.precision";
 }
 
 std::string one_line(const YamlNode& node) {
@@ -46,7 +52,12 @@ YamlNode without_data(YamlNode stages) {
 std::optional<std::string> checkpoint_to_resume(const Recipe& recipe, const std::string& option,
                                                 const std::function<void(const std::string&)>& say) {
   const std::string folder = recipe.folder();
-  if (option == "auto") return newest_checkpoint(folder, say);
+  if (option == "auto") {
+    const auto found = newest_checkpoint(folder, say);
+    if (!found && fs::exists(folder + "/metrics.jsonl"))
+      say(fmt::format("{} has no complete checkpoint: starting again at step 0", folder));
+    return found;
+  }
   if (option == "never") {
     std::error_code error;
     const bool empty = !fs::exists(folder, error) || fs::is_empty(folder, error);
@@ -77,14 +88,17 @@ nlohmann::json recipe_settings(const Recipe& recipe) {
     if (node && node->kind != YamlNode::Kind::null)
       out[std::string(key.name)] = one_line(key.name == "train.stages" ? without_data(*node) : *node);
   }
+  if (const auto& forced = recipe.attention.command_line)
+    out[kAttentionOption] = forced->naive ? "moba_naive" : attention_type_name(forced->type);
+  if (recipe.attention.hybrid_layers) out[kHybridOption] = *recipe.attention.hybrid_layers;
   return out;
 }
 
 void check_resumable(const nlohmann::json& saved_settings, const nlohmann::json& saved_data, const nlohmann::json& settings,
                      const nlohmann::json& data, const std::string& checkpoint, const std::function<void(const std::string&)>& say) {
-  std::vector<std::string> refused;
-  for (const KeySpec& spec : recipe_keys()) {
-    const std::string key(spec.name);
+  std::vector<std::string> refused, keys = {kAttentionOption, kHybridOption};
+  for (const KeySpec& spec : recipe_keys()) keys.emplace_back(spec.name);
+  for (const std::string& key : keys) {
     const std::string before = saved_settings.value(key, "none"), now = settings.value(key, "none");
     if (before == now) continue;
     if (is_identity(key))

@@ -16,7 +16,8 @@ std::optional<std::string> checkpoint_to_resume(const Recipe& recipe, const std:
 // trainer_state.json of a checkpoint, before any model exists.
 nlohmann::json read_trainer_state(const std::string& checkpoint);
 
-// Every key with its resolved value, as kept in trainer_state.json: {"model.hidden_size": "192", ...}.
+// Every key with its resolved value, and the options that stand above keys, as kept in trainer_state.json:
+// {"model.hidden_size": "192", ..., "--attn": "full"}.
 nlohmann::json recipe_settings(const Recipe& recipe);
 
 // Error(usage) listing every change of model, data, seed, sequence length or precision; other changes are said.

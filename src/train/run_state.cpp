@@ -6,6 +6,7 @@
 #include "kernels/common/threads.h"
 #include "src/interop/hf_config.h"
 #include "src/train/checkpoint.h"
+#include "src/train/dry_run.h"
 #include "src/train/host.h"
 #include "src/train/resolve.h"
 #include "src/train/resume.h"
@@ -62,7 +63,10 @@ void greet(const RunState& run, const std::optional<std::string>& checkpoint, co
                   r.global_batch_tokens));
   say(fmt::format("{}, {} threads, {} kernels; compute in {}; micro-batch {} x {} tokens", cpu_name(), num_threads(),
                   kernels::isa_name(kernels::active_isa()), run.precision, r.micro_batch_size, r.stages.front().sequence_length));
-  if (checkpoint) say(fmt::format("resuming at step {} from {}", run.progress.step, *checkpoint));
+  if (checkpoint)
+    say(fmt::format("resuming at step {} from {}", run.progress.step, *checkpoint));
+  else if (const std::string warning = long_run_warning(r, predicted_seconds(r, *run.plan, run.peak_gflops)); !warning.empty())
+    say(warning);
 }
 
 }  // namespace
@@ -105,7 +109,7 @@ RunState open_run(Recipe recipe, const TrainOptions& options, Console& console) 
   if (!checkpoint) clear_run_folder(folder);
   console.open_log(folder + "/train.log");
   describe_run(run.recipe, options.command_line, description(run, checkpoint));
-  run.metrics = std::make_unique<MetricsLog>(folder, run.progress.step, run.recipe.tensorboard);
+  run.metrics = std::make_unique<MetricsLog>(folder, run.progress.step, run.recipe.tensorboard, run.evaluation_due);
   greet(run, checkpoint, say);
   return run;
 }

@@ -134,6 +134,21 @@ TEST(MobaTrain, DamagedDataIsThree) {
   EXPECT_FALSE(fs::exists(folder.path("runs")));
 }
 
+TEST(MobaTrain, DamagedTokensAreFoundWhenTheyAreRead) {
+  const TrainFolder folder;
+  const std::string path = folder.path("train.h5");
+  std::string text = text_of(path);
+  // The name "numbers" stands in 16-bit tokens; one letter of one of them changes.
+  const std::string word("n\0u\0m\0b\0e\0r\0s\0", 14);
+  const size_t at = text.find(word, text.size() / 2);
+  ASSERT_NE(at, std::string::npos);
+  text[at] = 'N';
+  folder.write("train.h5", text);
+  Program run(folder, {folder.path("tiny.yaml")});
+  EXPECT_EQ(run.wait(), 3) << run.output();
+  EXPECT_NE(run.output().find("checksum"), std::string::npos) << run.output();
+}
+
 TEST(MobaTrain, NonFiniteIsFour) {
   const TrainFolder folder;
   for (const char* policy : {"stop", "skip"}) {
@@ -205,6 +220,41 @@ TEST(MobaTrain, ResumeRefusesAnotherModelOrSeedAndSaysOtherChanges) {
   EXPECT_EQ(metrics(folder).back()["step"], 22);
 }
 
+TEST(MobaTrain, ResumeSaysAnotherAttentionAndRefusesAnotherOptimizer) {
+  const TrainFolder folder;
+  Program run(folder, {folder.path("tiny.yaml"), "--attn", "full"});
+  ASSERT_EQ(run.wait(), 0);
+  Program muon(folder, {folder.path("tiny.yaml"), "optimizer.name=muon", "train.max_steps=22"});
+  EXPECT_EQ(muon.wait(), 2);
+  EXPECT_NE(muon.output().find("optimizer.name: was adamw, is now muon"), std::string::npos) << muon.output();
+  Program sparse(folder, {folder.path("tiny.yaml"), "train.max_steps=22"});
+  EXPECT_EQ(sparse.wait(), 0);
+  EXPECT_NE(sparse.output().find("changed since the checkpoint: --attn: full -> none"), std::string::npos) << sparse.output();
+}
+
+TEST(MobaTrain, WithoutACompleteCheckpointItStartsAgainAndSaysSo) {
+  const TrainFolder folder;
+  Program run(folder, {folder.path("tiny.yaml"), "checkpoint.interval=0", "train.max_steps=3"});
+  ASSERT_EQ(run.wait(), 0);
+  Program again(folder, {folder.path("tiny.yaml"), "train.max_steps=2"});
+  EXPECT_EQ(again.wait(), 0);
+  EXPECT_NE(again.output().find("no complete checkpoint: starting again at step 0"), std::string::npos) << again.output();
+  EXPECT_EQ(metrics(folder).front()["step"], 1);
+}
+
+TEST(MobaTrain, LongRunsSaySoOnceAndStart) {
+  const TrainFolder folder;
+  const std::vector<std::string> arguments = {folder.path("tiny.yaml"), "train.max_steps=1000000000"};
+  Program run(folder, arguments);
+  ASSERT_TRUE(run.send_after("step 00001/", SIGTERM));
+  EXPECT_EQ(run.wait(), 75) << run.output();
+  EXPECT_NE(run.output().find("recipes/quickstart.yaml is the same kind of experiment at small scale"), std::string::npos) << run.output();
+  Program resumed(folder, arguments);
+  ASSERT_TRUE(resumed.send_after("resuming at step", SIGTERM));
+  EXPECT_EQ(resumed.wait(), 75);
+  EXPECT_EQ(resumed.output().find("at small scale"), std::string::npos) << resumed.output();
+}
+
 TEST(MobaTrain, StartsFromWeightsWithAnotherAttention) {
   const TrainFolder folder;
   Program dense(folder, {folder.path("tiny.yaml"), "--attn", "full"});
@@ -227,7 +277,7 @@ TEST(MobaTrain, DryRunPredictsAndNamesMissingData) {
   EXPECT_EQ(run.wait(), 0);
   for (const char* part : {"parameters", "tokens", "FLOPs, 6ND", "memory, predicted peak", "disk for checkpoints", "time, predicted"})
     EXPECT_NE(run.output().find(part), std::string::npos) << part;
-  Program missing(folder, {folder.path("tiny.yaml"), "--dry-run", "data.train=[{path: data/long/train.h5}]"});
+  Program missing(folder, {folder.path("tiny.yaml"), "--dry-run", "data.train=[{path: data/long/none.h5}]"});
   EXPECT_EQ(missing.wait(), 2);
   EXPECT_NE(missing.output().find("FLOPs"), std::string::npos);
   EXPECT_NE(missing.output().find("tools/dataset long"), std::string::npos);

@@ -61,6 +61,8 @@ TEST(Metrics, CutsLinesAfterTheCheckpointAndTornOnes) {
   }
   EXPECT_EQ(bytes_of(folder.path("metrics.jsonl")),
             "{\"step\":1,\"a\":1}\n{\"step\":2,\"a\":2}\n{\"step\":2,\"eval/loss\":3}\n{\"step\":3,\"a\":null}\n");
+  MetricsLog(folder.root(), 2, false, true);  // the evaluation after step 2 comes again
+  EXPECT_EQ(bytes_of(folder.path("metrics.jsonl")), "{\"step\":1,\"a\":1}\n{\"step\":2,\"a\":2}\n");
   MetricsLog(folder.root(), 0, false);
   EXPECT_EQ(bytes_of(folder.path("metrics.jsonl")), "");
 }
