@@ -106,6 +106,14 @@ TEST(Recipe, ReportsAllErrorsAtOnce) {
     EXPECT_NE(errors.find(part), std::string::npos) << part << "\n" << errors;
 }
 
+TEST(Recipe, AnEmptyFileListsWhatIsMissing) {
+  const TrainFolder folder;
+  folder.write("empty.yaml", "");
+  const std::string errors = errors_of(folder.path("empty.yaml"));
+  for (const char* part : {"model: missing", "train: missing", "data: missing"})
+    EXPECT_NE(errors.find(part), std::string::npos) << part << "\n" << errors;
+}
+
 TEST(Recipe, SyntaxErrorHasAPlace) {
   const TrainFolder folder;
   folder.write("wrong.yaml", "run:\n  name: a\n b: [\n");
@@ -116,10 +124,9 @@ TEST(Recipe, SyntaxErrorHasAPlace) {
 TEST(Recipe, MissingDataNamesTheCommand) {
   const TrainFolder folder;
   RecipeOptions options;
-  options.overrides = {"data.train=[{path: data/medium/train.h5}]", "model.init_from=runs/no_such_run/checkpoints/latest"};
+  options.overrides = {"data.train=[{path: data/medium/none.h5}]", "model.init_from=runs/no_such_run/checkpoints/latest"};
   const std::string errors = errors_of(folder.path("tiny.yaml"), options);
-  EXPECT_NE(errors.find("data.train: data/medium/train.h5 does not exist; make it with: tools/dataset medium"), std::string::npos)
-      << errors;
+  EXPECT_NE(errors.find("data.train: data/medium/none.h5 does not exist; make it with: tools/dataset medium"), std::string::npos) << errors;
   EXPECT_NE(errors.find("model.init_from: runs/no_such_run/checkpoints/latest does not exist; it must hold config.json"), std::string::npos)
       << errors;
   options.allow_missing_inputs = true;
