@@ -24,16 +24,17 @@ class Error : public std::runtime_error {
 }  // namespace moba
 
 // MOBA_CHECK(condition, format, args...): user errors.
-#define MOBA_CHECK(cond, ...)                                          \
-  do {                                                                 \
-    if (!(cond)) [[unlikely]] throw ::moba::Error(fmt::format(__VA_ARGS__)); \
+#define MOBA_CHECK(cond, ...)                        \
+  do {                                               \
+    if (!(cond)) [[unlikely]]                        \
+      throw ::moba::Error(fmt::format(__VA_ARGS__)); \
   } while (0)
 
 // MOBA_ASSERT(condition): bugs in this code base; on in every build, so only outside hot loops.
-#define MOBA_ASSERT(cond)                                                                        \
-  do {                                                                                           \
-    if (!(cond)) [[unlikely]] {                                                                  \
-      std::fprintf(stderr, "%s:%d: assertion failed: %s\n", __FILE__, __LINE__, #cond);          \
-      std::abort();                                                                              \
-    }                                                                                            \
+#define MOBA_ASSERT(cond)                                                               \
+  do {                                                                                  \
+    if (!(cond)) [[unlikely]] {                                                         \
+      std::fprintf(stderr, "%s:%d: assertion failed: %s\n", __FILE__, __LINE__, #cond); \
+      std::abort();                                                                     \
+    }                                                                                   \
   } while (0)

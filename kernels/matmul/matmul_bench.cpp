@@ -28,10 +28,7 @@ struct Options {
 // Values in [-1, 1) from a fixed multiplicative sequence, in `dtype`.
 std::vector<char> operand(DType dtype, int64_t n, uint32_t seed) {
   std::vector<float> x(static_cast<size_t>(n));
-  for (float &v : x)
-    v = static_cast<float>(
-            static_cast<int32_t>(seed = seed * 1664525u + 1013904223u)) *
-        0x1p-31f;
+  for (float& v : x) v = static_cast<float>(static_cast<int32_t>(seed = seed * 1664525u + 1013904223u)) * 0x1p-31f;
   std::vector<char> bytes(x.size() * dtype_size(dtype));
   convert({}, DType::f32, dtype, n, x.data(), bytes.data());
   return bytes;
@@ -40,9 +37,8 @@ std::vector<char> operand(DType dtype, int64_t n, uint32_t seed) {
 // Relative RMS error of the first rows of C against the reference.
 double error_of(MatmulArgs p) {
   const int64_t stored_m = p.m;
-  std::vector<float> want(
-      static_cast<size_t>(std::min(kCheckedRows, p.m) * p.n));
-  const auto *got = static_cast<const float *>(p.c);
+  std::vector<float> want(static_cast<size_t>(std::min(kCheckedRows, p.m) * p.n));
+  const auto* got = static_cast<const float*>(p.c);
   p.lda = p.transpose_a ? stored_m : p.k;
   p.m = std::min(kCheckedRows, p.m);
   p.c = want.data();
@@ -55,30 +51,25 @@ double error_of(MatmulArgs p) {
   return std::sqrt(error / norm);
 }
 
-int matmul_bench(int argc, char **argv) {
+int matmul_bench(int argc, char** argv) {
   Options o;
-  CLI::App app{"One matrix product C[m,n] = A[m,k] B[k,n]: time and share of "
-               "the measured peak",
-               "moba-bench gemm"};
+  CLI::App app{
+      "One matrix product C[m,n] = A[m,k] B[k,n]: time and share of "
+      "the measured peak",
+      "moba-bench gemm"};
   app.add_option("--m", o.m, "rows of C")->check(CLI::PositiveNumber);
   app.add_option("--n", o.n, "columns of C")->check(CLI::PositiveNumber);
   app.add_option("--k", o.k, "length of the sums")->check(CLI::PositiveNumber);
-  app.add_option("--dtype", o.dtype, "of A and B; C is f32")
-      ->check(CLI::IsMember({"f32", "bf16"}));
-  app.add_option("--threads", o.threads, "compute threads (default: all)")
-      ->check(CLI::PositiveNumber);
-  app.add_flag("--transpose-a", o.transpose_a,
-               "A stored [k, m], as in a weight gradient");
-  app.add_flag("--plain-b", o.plain_b,
-               "B stored [k, n]; default [n, k], a Linear's weight");
+  app.add_option("--dtype", o.dtype, "of A and B; C is f32")->check(CLI::IsMember({"f32", "bf16"}));
+  app.add_option("--threads", o.threads, "compute threads (default: all)")->check(CLI::PositiveNumber);
+  app.add_flag("--transpose-a", o.transpose_a, "A stored [k, m], as in a weight gradient");
+  app.add_flag("--plain-b", o.plain_b, "B stored [k, n]; default [n, k], a Linear's weight");
   app.add_flag("--json", o.json, "print one JSON object");
   CLI11_PARSE(app, argc, argv);
-  if (o.threads)
-    set_num_threads(o.threads);
+  if (o.threads) set_num_threads(o.threads);
 
   const DType dtype = o.dtype == "bf16" ? DType::bf16 : DType::f32;
-  const std::vector<char> a = operand(dtype, o.m * o.k, 1),
-                          b = operand(dtype, o.n * o.k, 2);
+  const std::vector<char> a = operand(dtype, o.m * o.k, 1), b = operand(dtype, o.n * o.k, 2);
   std::vector<float> c(static_cast<size_t>(o.m * o.n));
   MatmulArgs p;
   p.m = o.m, p.n = o.n, p.k = o.k;
@@ -88,49 +79,42 @@ int matmul_bench(int argc, char **argv) {
   p.a = a.data(), p.b = b.data(), p.c = c.data();
   matmul(p);
   const double error = error_of(p);
-  MOBA_CHECK(error <= 1e-5,
-             "moba-bench gemm: the product is wrong, relative RMS error {:.3g}",
-             error);
+  MOBA_CHECK(error <= 1e-5, "moba-bench gemm: the product is wrong, relative RMS error {:.3g}", error);
 
   PeakMeter peak;
   peak.begin();
   const double ms = median_ms([&] { matmul(p); }, kRuns, kSecondsToMeasure);
   peak.end();
-  const double gflops = 2e-6 * static_cast<double>(o.m) *
-                        static_cast<double>(o.n) * static_cast<double>(o.k) /
-                        ms;
+  const double gflops = 2e-6 * static_cast<double>(o.m) * static_cast<double>(o.n) * static_cast<double>(o.k) / ms;
   const double efficiency = gflops / peak.gflops(dtype);
   if (!o.json) {
-    fmt::print("{} x {} x {} {} on {} threads, {}: {:.3f} ms, {:.1f} GFLOP/s, "
-               "{:.1f} % of the peak of {:.1f}{}\n",
-               o.m, o.n, o.k, o.dtype, num_threads(), isa_name(active_isa()),
-               ms, gflops, 100 * efficiency, peak.gflops(dtype),
-               peak.valid(dtype) ? "" : " (the peak moved: not valid)");
+    fmt::print(
+        "{} x {} x {} {} on {} threads, {}: {:.3f} ms, {:.1f} GFLOP/s, "
+        "{:.1f} % of the peak of {:.1f}{}\n",
+        o.m, o.n, o.k, o.dtype, num_threads(), isa_name(active_isa()), ms, gflops, 100 * efficiency, peak.gflops(dtype),
+        peak.valid(dtype) ? "" : " (the peak moved: not valid)");
     return 0;
   }
-  const nlohmann::json out = {{"config",
-                               {{"m", o.m},
-                                {"n", o.n},
-                                {"k", o.k},
-                                {"dtype", o.dtype},
-                                {"threads", num_threads()},
-                                {"kernel", isa_name(active_isa())},
-                                {"transpose_a", o.transpose_a},
-                                {"plain_b", o.plain_b}}},
-                              {"peak_gflops",
-                               {{"f32", peak.gflops(DType::f32)},
-                                {"bf16", peak.gflops(DType::bf16)},
-                                {"valid", peak.valid(dtype)}}},
-                              {"ms", ms},
-                              {"gflops", gflops},
-                              {"efficiency", efficiency},
-                              {"max_error", error}};
+  const nlohmann::json out = {
+      {"config",
+       {{"m", o.m},
+        {"n", o.n},
+        {"k", o.k},
+        {"dtype", o.dtype},
+        {"threads", num_threads()},
+        {"kernel", isa_name(active_isa())},
+        {"transpose_a", o.transpose_a},
+        {"plain_b", o.plain_b}}},
+      {"peak_gflops", {{"f32", peak.gflops(DType::f32)}, {"bf16", peak.gflops(DType::bf16)}, {"valid", peak.valid(dtype)}}},
+      {"ms", ms},
+      {"gflops", gflops},
+      {"efficiency", efficiency},
+      {"max_error", error}};
   fmt::print("{}\n", out.dump(2));
   return 0;
 }
 
-const BenchRegistration registration{
-    {"gemm", "a matrix product: time and share of the peak", matmul_bench}};
+const BenchRegistration registration{{"gemm", "a matrix product: time and share of the peak", matmul_bench}};
 
-} // namespace
-} // namespace moba::kernels
+}  // namespace
+}  // namespace moba::kernels

@@ -7,7 +7,6 @@
 
 #include <utility>
 
-
 #include "kernels/common/check.h"
 #include "kernels/matmul/matmul_cuda.h"
 
@@ -36,7 +35,8 @@ struct Lt {
 };
 
 void check(cublasStatus_t status, const char* what) {
-  if (status != CUBLAS_STATUS_SUCCESS) throw Error(fmt::format("cuBLASLt: {} failed with status {}", what, static_cast<int>(status)), ExitCode::io);
+  if (status != CUBLAS_STATUS_SUCCESS)
+    throw Error(fmt::format("cuBLASLt: {} failed with status {}", what, static_cast<int>(status)), ExitCode::io);
 }
 
 template <class F>
@@ -47,7 +47,8 @@ void resolve(void* library, F& function, const char* name) {
 
 Lt open_library() {
   void* library = dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
-  MOBA_CHECK(library, "matrix products on the GPU need {}: install the CUDA toolkit's cuBLAS or use --device cpu ({})", kLibrary, dlerror());
+  MOBA_CHECK(library, "matrix products on the GPU need {}: install the CUDA toolkit's cuBLAS or use --device cpu ({})", kLibrary,
+             dlerror());
   Lt lt;
   resolve(library, lt.create, "cublasLtCreate");
   resolve(library, lt.matmul, "cublasLtMatmul");
@@ -61,7 +62,8 @@ Lt open_library() {
   resolve(library, lt.preference_set, "cublasLtMatmulPreferenceSetAttribute");
   resolve(library, lt.heuristic, "cublasLtMatmulAlgoGetHeuristic");
   check(lt.create(&lt.handle), "cublasLtCreate");
-  MOBA_CHECK(cudaMalloc(&lt.workspace, kWorkspaceBytes) == cudaSuccess, "cuBLASLt: no device memory for a workspace of {} bytes", kWorkspaceBytes);
+  MOBA_CHECK(cudaMalloc(&lt.workspace, kWorkspaceBytes) == cudaSuccess, "cuBLASLt: no device memory for a workspace of {} bytes",
+             kWorkspaceBytes);
   return lt;
 }
 
@@ -114,13 +116,15 @@ void matmul(const MatmulArgs& args) {
 
   Owned<cublasLtMatmulPreference_t, decltype(lt.preference_destroy)> preference(lt.preference_destroy);
   check(lt.preference_create(&preference.handle), "preference");
-  check(lt.preference_set(preference.handle, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &kWorkspaceBytes, sizeof kWorkspaceBytes), "workspace size");
+  check(lt.preference_set(preference.handle, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &kWorkspaceBytes, sizeof kWorkspaceBytes),
+        "workspace size");
   cublasLtMatmulHeuristicResult_t choice{};
   int found = 0;
-  check(lt.heuristic(lt.handle, desc.handle, b.handle, a.handle, c.handle, c.handle, preference.handle, 1, &choice, &found), "algorithm choice");
+  check(lt.heuristic(lt.handle, desc.handle, b.handle, a.handle, c.handle, c.handle, preference.handle, 1, &choice, &found),
+        "algorithm choice");
   MOBA_CHECK(found == 1, "cuBLASLt has no algorithm for [{}, {}] x [{}, {}]", args.m, args.k, args.k, args.n);
-  check(lt.matmul(lt.handle, desc.handle, &args.alpha, args.b, b.handle, args.a, a.handle, &args.beta, args.c, c.handle, args.c, c.handle, &choice.algo,
-                  lt.workspace, kWorkspaceBytes, static_cast<cudaStream_t>(args.stream.handle)),
+  check(lt.matmul(lt.handle, desc.handle, &args.alpha, args.b, b.handle, args.a, a.handle, &args.beta, args.c, c.handle, args.c, c.handle,
+                  &choice.algo, lt.workspace, kWorkspaceBytes, static_cast<cudaStream_t>(args.stream.handle)),
         "product");
 }
 

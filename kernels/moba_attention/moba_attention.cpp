@@ -113,8 +113,10 @@ void attention_forward(const AttentionArgs& args) {
 void attention_backward(const AttentionGradArgs& args) {
   if (args.forward.stream.device != DeviceType::cpu) throw_no_device_kernel("attention", args.forward.stream);
   validate(args);
-  if (runs_fast(args.forward.dtype)) attention_backward_cpu(args);
-  else attention_backward_reference(args);
+  if (runs_fast(args.forward.dtype))
+    attention_backward_cpu(args);
+  else
+    attention_backward_reference(args);
 }
 
 // The reference's own: scores of one row in forward, dK and dV of one (sequence, kv head) in fp64 in backward, per thread.

@@ -19,12 +19,12 @@ namespace moba::kernels {
 
 // B sequences, packed. Query tokens lie in [T, H, D], key and value tokens in [Tk, Hk, D].
 struct AttentionShape {
-  int64_t batch = 0;                       // B
-  const int32_t* cu_seqlens_q = nullptr;   // [B+1], first 0, non-decreasing, last T
-  const int32_t* cu_seqlens_k = nullptr;   // [B+1]; same pointer as cu_seqlens_q in training
-  int64_t tokens_q = 0, tokens_k = 0;      // T, Tk
-  int64_t heads = 0, kv_heads = 0;         // H, Hk; H % Hk == 0
-  int64_t head_dim = 0;                    // D, 1..256
+  int64_t batch = 0;                      // B
+  const int32_t* cu_seqlens_q = nullptr;  // [B+1], first 0, non-decreasing, last T
+  const int32_t* cu_seqlens_k = nullptr;  // [B+1]; same pointer as cu_seqlens_q in training
+  int64_t tokens_q = 0, tokens_k = 0;     // T, Tk
+  int64_t heads = 0, kv_heads = 0;        // H, Hk; H % Hk == 0
+  int64_t head_dim = 0;                   // D, 1..256
 };
 
 enum class AttentionType : uint8_t { full, moba, window };
@@ -34,32 +34,32 @@ struct AttentionArgs {
   AttentionShape shape;
   DType dtype = DType::f32;
   AttentionType type = AttentionType::full;
-  double softmax_scale = 0;                // finite and > 0
-  int64_t window = 0;                      // type == window: >= 1
-  int64_t chunk_size = 0;                  // type == moba: S >= 1
-  int64_t slots = 0;                       // row length of `selected`
-  bool selected_per_group = false;         // rows of `selected` are kv heads instead of query heads
-  const int32_t* selected = nullptr;       // [T, H or Hk, slots] block index in its sequence, own block first, -1 = none
-  const void* q = nullptr;                 // [T, H, D]
-  const void* k = nullptr;                 // [Tk, Hk, D]
-  const void* v = nullptr;                 // [Tk, Hk, D]
-  void* out = nullptr;                     // [T, H, D]
-  void* lse = nullptr;                     // [T, H] f32 (f64 when dtype is f64)
+  double softmax_scale = 0;           // finite and > 0
+  int64_t window = 0;                 // type == window: >= 1
+  int64_t chunk_size = 0;             // type == moba: S >= 1
+  int64_t slots = 0;                  // row length of `selected`
+  bool selected_per_group = false;    // rows of `selected` are kv heads instead of query heads
+  const int32_t* selected = nullptr;  // [T, H or Hk, slots] block index in its sequence, own block first, -1 = none
+  const void* q = nullptr;            // [T, H, D]
+  const void* k = nullptr;            // [Tk, Hk, D]
+  const void* v = nullptr;            // [Tk, Hk, D]
+  void* out = nullptr;                // [T, H, D]
+  void* lse = nullptr;                // [T, H] f32 (f64 when dtype is f64)
 };
 
 struct AttentionGradArgs {
-  AttentionArgs forward;                   // inputs and saved outputs (out, lse are read)
-  const void* dout = nullptr;              // [T, H, D]
-  void* dq = nullptr;                      // [T, H, D]
-  void* dk = nullptr;                      // [Tk, Hk, D]
-  void* dv = nullptr;                      // [Tk, Hk, D]
+  AttentionArgs forward;       // inputs and saved outputs (out, lse are read)
+  const void* dout = nullptr;  // [T, H, D]
+  void* dq = nullptr;          // [T, H, D]
+  void* dk = nullptr;          // [Tk, Hk, D]
+  void* dv = nullptr;          // [Tk, Hk, D]
 };
 
 // Errors name the argument, its value and what is allowed, before anything is written.
 void validate(const AttentionShape& shape);
 void validate(const AttentionArgs& args);
 
-void attention_forward(const AttentionArgs& args);    // dispatches on stream.device, active_isa(), dtype
+void attention_forward(const AttentionArgs& args);  // dispatches on stream.device, active_isa(), dtype
 void attention_backward(const AttentionGradArgs& args);
 
 // Plain loops with fp64 accumulation: oracle in tests, `moba_naive`, and the fallback.

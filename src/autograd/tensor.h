@@ -32,8 +32,6 @@ class Storage {
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
-  // Bumped by whoever changes values that others cache derived forms of (packed weights).
-  uint64_t version = 0;
 
  private:
   Storage() = default;

@@ -25,7 +25,7 @@ struct SamplerConfig {
   bool document_mask = false;
   TooLong too_long = TooLong::drop;
   bool ignore_loss_mask = false;  // every token of a document counts as a target (sft.train_on_prompt)
-  bool shuffle = true;          // false: in file order, once (evaluation)
+  bool shuffle = true;            // false: in file order, once (evaluation)
 };
 
 // One packed sample, ready for the model: document pieces as sequences when document_mask (else one).
@@ -41,8 +41,8 @@ class Sampler {
  public:
   explicit Sampler(const SamplerConfig& config);  // opens files; Error if one is missing or too short
   ~Sampler();
-  int64_t samples_per_epoch() const;              // of all sources together (evaluation: total)
-  Sample sample(int64_t n) const;                 // thread-safe, pure
+  int64_t samples_per_epoch() const;  // of all sources together (evaluation: total)
+  Sample sample(int64_t n) const;     // thread-safe, pure
   const std::vector<TokenDataset>& datasets() const;
 
  private:
@@ -55,7 +55,7 @@ class Loader {
  public:
   Loader(std::shared_ptr<const Sampler> sampler, int64_t first_sample, int64_t ahead);
   ~Loader();
-  Sample next();          // sample first_sample, first_sample + 1, ...; rethrows reader errors
+  Sample next();             // sample first_sample, first_sample + 1, ...; rethrows reader errors
   int64_t position() const;  // number of the sample that next() returns
 
  private:

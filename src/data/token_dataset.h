@@ -14,7 +14,7 @@ struct DatasetInfo {
   int64_t tokens = 0, documents = 0;
   int64_t vocab_size = 0;
   int32_t eos_token_id = -1, bos_token_id = -1;
-  bool wide = false;          // uint32 tokens
+  bool wide = false;  // uint32 tokens
   bool has_loss_mask = false;
   std::string tokenizer_sha256;
   std::string tokenizer_json;
@@ -28,10 +28,10 @@ class TokenDataset {
   TokenDataset(TokenDataset&&) noexcept;
   const std::string& path() const;
   const DatasetInfo& info() const;
-  void read_tokens(int64_t begin, int64_t count, int32_t* out) const;   // thread-safe
+  void read_tokens(int64_t begin, int64_t count, int32_t* out) const;     // thread-safe
   void read_loss_mask(int64_t begin, int64_t count, uint8_t* out) const;  // 1s when the file has none
-  std::span<const int64_t> document_offsets() const;                    // [documents + 1]
-  void verify() const;                                                  // re-hashes everything; Error(corrupt_input) names the first bad piece
+  std::span<const int64_t> document_offsets() const;                      // [documents + 1]
+  void verify() const;  // re-hashes everything; Error(corrupt_input) names the first bad piece
 
  private:
   struct Impl;
@@ -41,7 +41,8 @@ class TokenDataset {
 class TokenDatasetWriter {
  public:
   // tokenizer_json is stored; wide iff vocab_size > 65536.
-  TokenDatasetWriter(const std::string& path, int64_t vocab_size, int32_t eos, int32_t bos, const std::string& tokenizer_json, bool with_loss_mask);
+  TokenDatasetWriter(const std::string& path, int64_t vocab_size, int32_t eos, int32_t bos, const std::string& tokenizer_json,
+                     bool with_loss_mask);
   ~TokenDatasetWriter();  // removes the temporary file if finish() was not called
   void add_document(std::span<const int32_t> tokens, std::span<const uint8_t> loss_mask = {});  // tokens incl. closing EOS
   void finish();

@@ -16,8 +16,8 @@ class Tokenizer {
   virtual std::string decode(std::span<const int32_t> ids) const = 0;               // ids out of range are an Error
   virtual int32_t vocab_size() const = 0;
   virtual int32_t eos_token_id() const = 0;
-  virtual int32_t bos_token_id() const { return -1; }                               // -1 = none
-  virtual std::string json() const = 0;     // bytes of tokenizer.json (Hugging Face layout)
+  virtual int32_t bos_token_id() const { return -1; }  // -1 = none
+  virtual std::string json() const = 0;                // bytes of tokenizer.json (Hugging Face layout)
   // id of a special token such as "<|im_start|>", or -1
   virtual int32_t special_token_id(std::string_view token) const = 0;
 };

@@ -151,7 +151,6 @@ void Transformer::refresh_compute_copies() {
   for (Parameter& p : impl_->parameters) {
     const Tensor& copy = p.value.value();
     if (copy.storage() != p.master.storage()) copy.copy_from(p.master);
-    ++copy.storage()->version;
   }
 }
 

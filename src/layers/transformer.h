@@ -51,7 +51,7 @@ class Transformer {
   Variable hidden(const TokenBatch& batch, const ForwardOptions& options, KvCache* cache = nullptr);
   Tensor logits(const Tensor& hidden_rows);
 
-  // After masters changed (load, optimizer without fused copy): re-rounds compute copies, moves versions so packs are redone.
+  // After masters changed (load): rounds the compute copies again.
   void refresh_compute_copies();
 
  private:

@@ -1,4 +1,4 @@
-// After an update of the master weights: brings the compute copy up to date and moves the storage versions.
+// After an update of the master weights: brings the compute copy up to date.
 #pragma once
 #include "src/optim/optimizer.h"
 
@@ -8,11 +8,7 @@ inline bool shares_master(const OptimizerParameter& p) { return p.value.value().
 
 // `copied`: the update has already written the compute copy.
 inline void master_changed(const OptimizerParameter& p, bool copied) {
-  const Tensor& copy = p.value.value();
-  ++p.master.storage()->version;
-  if (shares_master(p)) return;
-  if (!copied) copy.copy_from(p.master);
-  ++copy.storage()->version;
+  if (!copied && !shares_master(p)) p.value.value().copy_from(p.master);
 }
 
 }  // namespace moba::detail

@@ -27,8 +27,7 @@ struct OptimizerConfig {
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
-  // One update with learning rate lr; grads are multiplied by grad_scale first. step is 1-based. Writes masters and compute copies
-  // and moves their storage versions.
+  // One update with learning rate lr; grads are multiplied by grad_scale first. step is 1-based. Writes masters and compute copies.
   virtual void step(int64_t step, double lr, double grad_scale) = 0;
   struct State {
     std::string name;

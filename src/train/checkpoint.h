@@ -43,6 +43,8 @@ nlohmann::json load_checkpoint(const std::string& dir, Transformer& model, Optim
 // Weights only, from a step folder or any Hugging Face directory of safetensors (sharded or not), f16/bf16/f32/f64. A tensor that
 // is missing, unknown or of another shape is an Error listing all of them.
 void load_weights(const std::string& dir, Transformer& model);
+// The same for a folder that the user named: its hashes are checked first where it has a MANIFEST.json (Error corrupt_input).
+void load_checked_weights(const std::string& dir, Transformer& model);
 
 // XXH3 over the names, shapes and bytes of the weights in dir, 16 hex digits: what init_from read, for run.json.
 std::string weights_hash(const std::string& dir);

@@ -1,5 +1,6 @@
 #include <xxhash.h>
 
+#include <filesystem>
 #include <memory>
 
 #include "src/interop/safetensors.h"
@@ -36,6 +37,11 @@ std::string mismatches(const WeightFiles& files, Transformer& model) {
 }
 
 }  // namespace
+
+void load_checked_weights(const std::string& dir, Transformer& model) {
+  if (std::filesystem::exists(dir + "/MANIFEST.json")) verify_checkpoint(dir);
+  load_weights(dir, model);
+}
 
 void load_weights(const std::string& dir, Transformer& model) {
   const WeightFiles files(dir);

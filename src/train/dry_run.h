@@ -20,7 +20,7 @@ struct RunCost {
   double peak_gflops = 0;
 };
 // Share of the measured peak that steps of models of this kind reach.
-inline constexpr double kAssumedMfu = 0.35;
+inline constexpr double kAssumedMfu = 0.5;
 
 // `recipe` must be resolved (vocabulary, precision, micro-batch).
 RunCost predict_cost(const Recipe& recipe, DType dtype);

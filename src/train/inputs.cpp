@@ -40,7 +40,7 @@ std::string command_for_data(const std::string& path) {
   if (folder.parent_path() == "data")
     for (const char* known : {"quickstart", "medium", "medium_mini", "long", "code", "sft"})
       if (name == known) return "tools/dataset " + name;
-  return fmt::format("moba-data prepare --tokenizer byte --input TEXT... --output {}", path);
+  return fmt::format("moba-data prepare --tokenizer TOKENIZER --input TEXT... --output {}", path);
 }
 
 // Runs bear their recipe's name, and with another attention NAME-ATTENTION. Empty if no recipe beside this one makes the run.

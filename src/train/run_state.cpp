@@ -43,7 +43,7 @@ void build_model(RunState& run, DType dtype, Device device, const std::optional<
   if (checkpoint)
     load_checkpoint(*checkpoint, *run.model, run.optimizer.get());
   else if (!run.recipe.init_from.empty())
-    load_weights(resolve_checkpoint(run.recipe.init_from), *run.model);
+    load_checked_weights(resolve_checkpoint(run.recipe.init_from), *run.model);
 }
 
 nlohmann::ordered_json description(const RunState& run, const std::optional<std::string>& checkpoint) {

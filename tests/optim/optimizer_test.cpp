@@ -1,4 +1,4 @@
-// AdamW and Muon against plain fp64 formulas; versions, compute copies, state names, threads.
+// AdamW and Muon against plain fp64 formulas; compute copies, state names, threads.
 #include "src/optim/optimizer.h"
 
 #include <algorithm>
@@ -82,17 +82,14 @@ class EveryOptimizer : public ::testing::TestWithParam<OptimizerConfig::Name> {
 };
 INSTANTIATE_TEST_SUITE_P(Names, EveryOptimizer, ::testing::Values(OptimizerConfig::Name::adamw, OptimizerConfig::Name::muon));
 
-TEST_P(EveryOptimizer, WritesComputeCopiesAndMovesVersions) {
+TEST_P(EveryOptimizer, WritesComputeCopies) {
   for (bool matrix : {false, true}) {
     const OptimizerParameter p = parameter("w", {9, 33}, DType::bf16, matrix, true);
     set_grad(p, 5);
     const auto old = values(p.master);
-    const uint64_t master_version = p.master.storage()->version, copy_version = p.value.value().storage()->version;
     make_optimizer(config_, {p})->step(1, 1e-2, 1);
     EXPECT_NE(values(p.master), old);
     EXPECT_EQ(values(p.value.value()), values(p.master.to(DType::bf16)));
-    EXPECT_GT(p.master.storage()->version, master_version);
-    EXPECT_GT(p.value.value().storage()->version, copy_version);
   }
 }
 

@@ -20,9 +20,12 @@ struct Worst {
   double excess = -1;
 };
 
-::testing::AssertionResult describe(const std::string& name, std::span<const double> got, std::span<const double> want, const Worst& w, const std::string& what) {
+::testing::AssertionResult describe(const std::string& name, std::span<const double> got, std::span<const double> want, const Worst& w,
+                                    const std::string& what) {
   auto result = ::testing::AssertionFailure() << name << ": " << what;
-  if (!got.empty()) result << "; worst at " << w.index << ": got " << got[w.index] << ", want " << want[w.index] << "; " << w.bad << " of " << got.size() << " bad";
+  if (!got.empty())
+    result << "; worst at " << w.index << ": got " << got[w.index] << ", want " << want[w.index] << "; " << w.bad << " of " << got.size()
+           << " bad";
   return result;
 }
 
@@ -65,16 +68,19 @@ double relative_rms(std::span<const double> got, std::span<const double> want) {
   }
   if (w.bad) return describe(name, got, want, w, "NaN or Inf differs");
   const double error = relative_rms(got, want);
-  if (!(error <= tolerance)) return describe(name, got, want, w, "relative RMS " + std::to_string(error) + " > " + std::to_string(tolerance));
+  if (!(error <= tolerance))
+    return describe(name, got, want, w, "relative RMS " + std::to_string(error) + " > " + std::to_string(tolerance));
   return ::testing::AssertionSuccess();
 }
 
-::testing::AssertionResult close_each(const std::string& name, std::span<const double> got, std::span<const double> want, double absolute, double relative) {
+::testing::AssertionResult close_each(const std::string& name, std::span<const double> got, std::span<const double> want, double absolute,
+                                      double relative) {
   if (got.size() != want.size()) return ::testing::AssertionFailure() << name << ": " << got.size() << " elements, want " << want.size();
   Worst w;
   for (size_t i = 0; i < got.size(); ++i) {
     double excess = kInfinity;
-    if (same_class(got[i], want[i])) excess = std::isfinite(want[i]) ? std::abs(got[i] - want[i]) - absolute - relative * std::abs(want[i]) : 0;
+    if (same_class(got[i], want[i]))
+      excess = std::isfinite(want[i]) ? std::abs(got[i] - want[i]) - absolute - relative * std::abs(want[i]) : 0;
     if (excess > 0) ++w.bad;
     if (excess > w.excess) w.excess = excess, w.index = i;
   }

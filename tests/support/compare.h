@@ -17,8 +17,10 @@ template <class T>
 std::vector<double> widen(const T* values, int64_t n) {
   std::vector<double> out(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) {
-    if constexpr (std::is_same_v<T, bf16>) out[static_cast<size_t>(i)] = to_float(values[i]);
-    else out[static_cast<size_t>(i)] = static_cast<double>(values[i]);
+    if constexpr (std::is_same_v<T, bf16>)
+      out[static_cast<size_t>(i)] = to_float(values[i]);
+    else
+      out[static_cast<size_t>(i)] = static_cast<double>(values[i]);
   }
   return out;
 }
@@ -30,7 +32,8 @@ double relative_rms(std::span<const double> got, std::span<const double> want);
 // Passes when relative_rms <= tolerance and no NaN or Inf differs.
 ::testing::AssertionResult close_rms(const std::string& name, std::span<const double> got, std::span<const double> want, double tolerance);
 // Passes when |got - want| <= absolute + relative * |want| for every element.
-::testing::AssertionResult close_each(const std::string& name, std::span<const double> got, std::span<const double> want, double absolute, double relative);
+::testing::AssertionResult close_each(const std::string& name, std::span<const double> got, std::span<const double> want, double absolute,
+                                      double relative);
 // Passes when the bytes are equal; names the first difference.
 ::testing::AssertionResult same_bits(const std::string& name, const void* got, const void* want, size_t bytes);
 

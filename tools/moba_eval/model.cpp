@@ -48,7 +48,7 @@ LoadedModel open_model(const ModelOptions& options) {
   model.layers = planned_layers(options, model.description);
   const DType dtype = options.precision == "bf16" ? DType::bf16 : DType::f32;
   model.transformer = std::make_unique<Transformer>(model.description.model, dtype, 0);
-  load_weights(model.dir, *model.transformer);
+  load_checked_weights(model.dir, *model.transformer);
   return model;
 }
 
