@@ -1,4 +1,4 @@
-// Device memory, copies and streams of CUDA. Compiled and linked under preset cuda; it has not run on a GPU.
+// Device memory, copies and streams of CUDA. Compiled under preset cuda; it has not run on a GPU.
 // Without a driver every runtime call fails with one code; count() is then 0 and nothing else is called.
 #include <cuda_runtime_api.h>
 
