@@ -78,7 +78,7 @@ namespace detail {
 
 void run_backward(const Variable& root, Tensor seed, uint64_t floor) {
   const NoGrad no_grad;
-  const SlotPtr slot = root.slot();
+  const SlotPtr& slot = root.slot();
   root.add_grad(std::move(seed));
   Walk(floor, floor == 0 ? count_hooked_uses(slot) : std::unordered_map<Slot*, int64_t>{}).run(slot);
 }

@@ -72,7 +72,7 @@ class Merger {
     }
     pairs_.erase(make_pair_key(left, right));  // what merge_in subtracted from it
     std::ranges::sort(risen_);
-    risen_.erase(std::ranges::unique(risen_).begin(), risen_.end());
+    risen_.erase(std::unique(risen_.begin(), risen_.end()), risen_.end());
     for (const Pair pair : risen_) {
       if (const int64_t count = pairs_[pair].count; count > 0) candidates_.push({count, pair});
     }

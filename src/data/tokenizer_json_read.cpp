@@ -66,7 +66,8 @@ IdOf read_vocab(const json& vocab, BpeModel& model) {
   std::string bytes;
   for (const auto& [token, value] : vocab.items()) {
     const int32_t id = checked_id(value, token);
-    const bool special = std::ranges::any_of(model.specials, [&](const auto& s) { return s.id == id && s.content == token; });
+    const bool special =
+        std::ranges::any_of(model.specials, [&, &token = token](const auto& s) { return s.id == id && s.content == token; });
     if (special) continue;
     if (!byte_level_decode(token, bytes) || bytes.empty()) refuse("vocabulary entry \"" + token + "\" is not byte-level text");
     put_token(model, id, bytes);

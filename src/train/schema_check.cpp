@@ -105,7 +105,7 @@ void check_section(Node& section, const std::string& table, const std::string& s
   for (size_t i = 0; i < section.entries.size(); ++i) {
     auto& [name, value] = section.entries[i];
     const std::string full = join_key(shown_as, name);
-    const auto complain = [&](const std::string& where, const std::string& what) {
+    const auto complain = [&, &value = value](const std::string& where, const std::string& what) {
       errors.push_back(fmt::format("{}: {}: {}", where, full, what));
       value.kind = Node::Kind::null;
       value.rejected = true;

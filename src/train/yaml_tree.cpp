@@ -124,6 +124,8 @@ void emit(const YamlNode& node, int indent, std::string& out) {
 
 }  // namespace
 
+YamlNode::YamlNode() = default;
+
 const YamlNode* YamlNode::get(std::string_view key) const {
   for (const auto& [name, value] : entries)
     if (name == key) return &value;

@@ -17,6 +17,9 @@ struct YamlNode {
   std::vector<std::pair<std::string, YamlNode>> entries;  // map, in order of writing; a repeated key appears twice
   std::vector<std::string> key_where;                     // of entries
 
+  // Out of line: a constructor in the class needs the pair of `entries` while that is still incomplete, which clang rejects.
+  YamlNode();
+
   const YamlNode* get(std::string_view key) const;                             // entry of a map, or nullptr
   void set(const std::string& key, YamlNode value, const std::string& where);  // replaces or appends
   void erase(std::string_view key);

@@ -5,7 +5,7 @@
 namespace moba::ops {
 
 Variable key_conv(const Variable& k, const Variable& weight, const Tensor& cu_seqlens) {
-  const Tensor kv = k.value(), wv = weight.value();
+  const Tensor &kv = k.value(), &wv = weight.value();
   MOBA_CHECK(kv.dim() == 2 && wv.dim() == 2 && wv.size(0) == kv.size(1) && wv.dtype() == kv.dtype(),
              "key_conv: k {} {} does not fit weight {} {}", dtype_name(kv.dtype()), to_string(kv.shape()), dtype_name(wv.dtype()),
              to_string(wv.shape()));

@@ -58,7 +58,7 @@ void weight_gradient(const Variable& weight, const Tensor& dy, const Tensor& x) 
 }  // namespace
 
 Variable linear(const Variable& x, const Variable& weight) {
-  const Tensor xv = x.value(), w = weight.value();
+  const Tensor &xv = x.value(), &w = weight.value();
   MOBA_CHECK(xv.dim() == 2 && w.dim() == 2 && xv.size(1) == w.size(1) && xv.dtype() == w.dtype(),
              "linear: x {} {} does not fit weight {} {}", dtype_name(xv.dtype()), to_string(xv.shape()), dtype_name(w.dtype()),
              to_string(w.shape()));

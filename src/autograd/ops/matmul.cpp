@@ -5,7 +5,7 @@
 namespace moba::ops {
 
 Variable matmul(const Variable& a, const Variable& b) {
-  const Tensor av = a.value(), bv = b.value();
+  const Tensor &av = a.value(), &bv = b.value();
   MOBA_CHECK(av.dim() == 2 && bv.dim() == 2 && av.size(1) == bv.size(0) && av.dtype() == bv.dtype(), "matmul: {} {} x {} {} does not fit",
              dtype_name(av.dtype()), to_string(av.shape()), dtype_name(bv.dtype()), to_string(bv.shape()));
   const int64_t m = av.size(0), k = av.size(1), n = bv.size(1);

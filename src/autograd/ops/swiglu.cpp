@@ -6,7 +6,7 @@ namespace moba::ops {
 
 Variable swiglu(const Variable& gate, const Variable& up) {
   check_same("swiglu", gate, up);
-  const Tensor gv = gate.value(), uv = up.value();
+  const Tensor &gv = gate.value(), &uv = up.value();
   Tensor y = empty_like(gv);
   kernels::swiglu_forward(y.stream(), y.dtype(), y.numel(), gv.raw(), uv.raw(), y.raw());
   return make_output(std::move(y), "swiglu", {gate, up}, [=, gate = gate.edge(), up = up.edge()](const Tensor& dy) {
