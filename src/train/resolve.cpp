@@ -49,7 +49,8 @@ Device resolve_device(const std::string& name) {
   if (name == "auto" || name == "cpu") return {};
   MOBA_CHECK(name == "cuda", "--device {}: must be auto, cpu or cuda", name);
   MOBA_CHECK(cuda_backend().count() > 0,
-             "--device cuda: no usable CUDA device (a build with preset cuda and an NVIDIA GPU are needed); use --device cpu");
+             "--device cuda: no usable CUDA device ({}); use --device cpu, or a build with preset cuda and an NVIDIA GPU",
+             cuda_backend().description());
   throw Error("--device cuda: the model's attention, norm and loss kernels exist for the CPU only in this version; use --device cpu");
 }
 
