@@ -14,7 +14,7 @@ build_packages="g++ cmake ninja-build pkg-config libdnnl-dev libhdf5-dev libyaml
   nlohmann-json3-dev libpcre2-dev libutf8proc-dev libxxhash-dev libssl-dev python3"
 corpus_packages="libreadline8 xz-utils"  # KJV's reader; kernel sources
 test_packages="libgtest-dev python3-numpy python3-h5py"
-full_packages="clang-format-14 clang-tidy-14 python3-torch libboost-context-dev"
+full_packages="clang-format-14 clang-tidy-14 python3-torch"
 
 missing_packages() {
   local p
