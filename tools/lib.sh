@@ -13,7 +13,8 @@ die() {
 build_packages="g++ cmake ninja-build pkg-config libdnnl-dev libhdf5-dev libyaml-cpp-dev libcli11-dev libfmt-dev libspdlog-dev
   nlohmann-json3-dev libpcre2-dev libutf8proc-dev libxxhash-dev libssl-dev python3"
 corpus_packages="libreadline8 xz-utils"  # KJV's reader; kernel sources
-test_packages="libgtest-dev python3-numpy python3-h5py"
+mpi_packages="libopenmpi-dev openmpi-bin"  # runs of several ranks
+test_packages="libgtest-dev python3-numpy python3-h5py $mpi_packages"
 full_packages="clang-format-14 clang-tidy-14 python3-torch"
 
 missing_packages() {
