@@ -19,7 +19,9 @@ struct Fetched {
 
 struct Loader::Impl {
   std::shared_ptr<const Sampler> sampler;
-  int64_t position;  // of the next sample handed out; only the consumer touches it
+  int64_t first;
+  SampleShare share;
+  int64_t handed_out = 0;  // only the consumer touches it
   size_t ahead;
 
   std::mutex mutex;
@@ -28,11 +30,11 @@ struct Loader::Impl {
   bool stop = false;
   std::thread thread;  // last: starts when the rest is there
 
-  void run(int64_t n) {
-    for (;; ++n) {
+  void run() {
+    for (int64_t i = 0;; ++i) {
       Fetched fetched;
       try {
-        fetched.sample = sampler->sample(n);
+        fetched.sample = sampler->sample(share.sample(first, i));
       } catch (...) {
         fetched.error = std::current_exception();
       }
@@ -47,12 +49,14 @@ struct Loader::Impl {
   }
 };
 
-Loader::Loader(std::shared_ptr<const Sampler> sampler, int64_t first_sample, int64_t ahead) : impl_(new Impl) {
+Loader::Loader(std::shared_ptr<const Sampler> sampler, int64_t first_sample, int64_t ahead, SampleShare share) : impl_(new Impl) {
   MOBA_ASSERT(sampler != nullptr && first_sample >= 0);
+  MOBA_ASSERT(share.begin >= 0 && share.count >= 1 && share.begin + share.count <= share.period);
   impl_->sampler = std::move(sampler);
-  impl_->position = first_sample;
+  impl_->first = first_sample;
+  impl_->share = share;
   impl_->ahead = static_cast<size_t>(ahead < 1 ? 1 : ahead);
-  impl_->thread = std::thread([impl = impl_.get(), first_sample] { impl->run(first_sample); });
+  impl_->thread = std::thread([impl = impl_.get()] { impl->run(); });
 }
 
 Loader::~Loader() {
@@ -72,10 +76,10 @@ Sample Loader::next() {
   Sample sample = std::move(front.sample);
   impl_->queue.pop_front();
   impl_->changed.notify_all();
-  ++impl_->position;
+  ++impl_->handed_out;
   return sample;
 }
 
-int64_t Loader::position() const { return impl_->position; }
+int64_t Loader::position() const { return impl_->share.sample(impl_->first, impl_->handed_out); }
 
 }  // namespace moba

@@ -50,12 +50,20 @@ class Sampler {
   std::unique_ptr<Impl> impl_;
 };
 
-// Background prefetch of consecutive samples (std::thread, no OpenMP inside). Prefetched is not consumed.
+// Which samples of a stream one reader wants: of every `period` samples the `count` from `begin` on.
+struct SampleShare {
+  int64_t begin = 0, count = 1, period = 1;
+  // Number of the i-th wanted sample of a stream that starts at `first`.
+  int64_t sample(int64_t first, int64_t i) const { return first + i / count * period + begin + i % count; }
+};
+
+// Background prefetch of a share of the samples from first_sample on (std::thread, no compute threads inside). Prefetched is not
+// consumed.
 class Loader {
  public:
-  Loader(std::shared_ptr<const Sampler> sampler, int64_t first_sample, int64_t ahead);
+  Loader(std::shared_ptr<const Sampler> sampler, int64_t first_sample, int64_t ahead, SampleShare share = {});
   ~Loader();
-  Sample next();             // sample first_sample, first_sample + 1, ...; rethrows reader errors
+  Sample next();             // sample position(); rethrows reader errors
   int64_t position() const;  // number of the sample that next() returns
 
  private:

@@ -23,6 +23,7 @@ class Work {
   Work() = default;  // of nothing: wait() returns at once
   void wait() const;
   bool done() const;
+  double seconds() const;  // that the operation itself took, once it is done; its wait for earlier operations is not counted
 
   struct State;
   explicit Work(std::shared_ptr<State> state) : state_(std::move(state)) {}

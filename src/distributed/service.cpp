@@ -139,6 +139,7 @@ void Service::loop() {
 
 void Service::execute(Item& item) {
   std::exception_ptr error = broken_;
+  const Clock::time_point begin = Clock::now();
   try {
     if (!error && item.start) {
       posted_.push_back({item.state, item.start(), Clock::now()});
@@ -152,6 +153,7 @@ void Service::execute(Item& item) {
     for (int i = 0; i < 50 && !abandoned_; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   item.job = {};
+  item.state->seconds = seconds_since(begin);
   item.state->finish(error);
 }
 
@@ -168,6 +170,7 @@ void Service::poll_posted() {
       error = broken_ = std::current_exception();
     }
     if (error) p->exchange.release();  // still known to MPI
+    p->state->seconds = seconds_since(p->since);
     p->state->finish(error);
     p = posted_.erase(p);
   }
@@ -203,6 +206,8 @@ void Work::wait() const {
   }
   if (state_->error) std::rethrow_exception(state_->error);
 }
+
+double Work::seconds() const { return done() && state_ ? state_->seconds : 0; }
 
 bool Work::done() const {
   if (!state_) return true;

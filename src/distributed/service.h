@@ -27,6 +27,7 @@ struct Work::State {
   std::condition_variable changed;
   bool done = false;
   std::exception_ptr error;
+  double seconds = 0;        // from its start on the communication thread to its end
   std::string name;          // "all_reduce #55 'gradients, bucket 3'"
   std::vector<Tensor> held;  // buffers live until the operation ends
   std::shared_ptr<const ServiceHealth> health;

@@ -59,6 +59,20 @@ int64_t parameter_count(const TransformerConfig& c) {
   return embedding_parameter_count(c) + c.num_hidden_layers * (block_matrix_parameters(c) + block_vector_parameters(c)) + c.hidden_size;
 }
 
+std::vector<int64_t> parameter_elements(const TransformerConfig& c) {
+  const int64_t q = c.num_attention_heads * c.resolved_head_dim(), kv = c.num_key_value_heads * c.resolved_head_dim();
+  std::vector<int64_t> out(c.tie_word_embeddings ? 1 : 2, c.vocab_size * c.hidden_size);
+  out.push_back(c.hidden_size);
+  for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) {
+    out.insert(out.end(), {c.hidden_size, c.hidden_size});
+    out.insert(out.end(), {c.hidden_size * q, c.hidden_size * kv, c.hidden_size * kv, c.hidden_size * q});
+    out.insert(out.end(), 3, c.hidden_size * c.intermediate_size);
+    if (c.qk_norm) out.insert(out.end(), 2, c.resolved_head_dim());
+    if (c.key_conv > 0) out.push_back(c.key_conv * kv);
+  }
+  return out;
+}
+
 int64_t matrix_parameter_count(const TransformerConfig& c) {
   return c.num_hidden_layers * block_matrix_parameters(c) + c.vocab_size * c.hidden_size;
 }

@@ -38,8 +38,9 @@ struct TransformerConfig {
 // Throws naming the key ("model.hidden_size ...").
 void validate(const TransformerConfig& config);
 int64_t parameter_count(const TransformerConfig& config);
-int64_t embedding_parameter_count(const TransformerConfig& config);  // table (+ untied head)
-int64_t matrix_parameter_count(const TransformerConfig& config);     // all matrices in products: head included, look-up not
+std::vector<int64_t> parameter_elements(const TransformerConfig& config);  // of each tensor, in no particular order
+int64_t embedding_parameter_count(const TransformerConfig& config);        // table (+ untied head)
+int64_t matrix_parameter_count(const TransformerConfig& config);           // all matrices in products: head included, look-up not
 
 // Average over queries of the keys read by one query of a sequence of length L (exact for window/full/moba with all candidates).
 double selected_pairs_per_query(const AttentionConfig& attention, int64_t sequence_length);

@@ -1,6 +1,7 @@
 #include "src/layers/memory.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "kernels/common/check.h"
@@ -100,10 +101,21 @@ struct Candidate {
 MemoryEstimate standing(const Sizes& z, const TrainingShape& s) {
   const TransformerConfig& c = z.config;
   const int64_t parameters = parameter_count(c), block_matrices = matrix_parameter_count(c) - c.vocab_size * c.hidden_size;
+  const int64_t owned = s.owned_parameters < 0 ? parameters : s.owned_parameters;
+  const int64_t moments = (s.muon ? 2 * parameters - block_matrices : 2 * parameters) * z.wide;
   MemoryEstimate m;
-  m.weights = parameters * z.wide + (s.dtype == DType::bf16 ? parameters * z.e : 0);
-  m.optimizer = (s.muon ? 2 * parameters - block_matrices : 2 * parameters) * z.wide;
+  m.weights = s.dtype == DType::bf16 ? owned * z.wide + parameters * z.e : parameters * z.wide;
+  m.optimizer = moments * owned / parameters;
   return m;
+}
+
+// All gradients of this rank while its last micro-batch but one is done: one for each level of the tree of its lanes and one in the
+// making; between ranks two buckets are on their way.
+int64_t held_gradients(const Sizes& z, const TrainingShape& s) {
+  constexpr int64_t kBucketBytes = int64_t{32} << 20;  // as GradientSum cuts
+  const int64_t one = parameter_count(z.config) * z.wide;
+  const int64_t levels = static_cast<int64_t>(std::bit_width(static_cast<uint64_t>(std::max<int64_t>(s.lanes, 1))));
+  return one * levels + (s.ranks > 1 ? std::min(one, 2 * kBucketBytes) : 0);
 }
 
 // Activations of blocks 0 .. layer: whole, or their inputs and selections when blocks are recomputed.
@@ -123,7 +135,7 @@ MemoryEstimate at_loss(const Sizes& z, const TrainingShape& s) {
   const int64_t chunk = std::min(z.tokens, std::max<int64_t>(kChunkLogits / vocab / 32 * 32, 32));
   MemoryEstimate m = standing(z, s);
   m.moment = "loss";
-  m.gradients = s.micro_batches > 1 ? parameter_count(z.config) * z.wide : 0;
+  m.gradients = s.micro_batches > 1 ? held_gradients(z, s) : 0;
   m.activations = saved_up_to(z, s, z.config.num_hidden_layers - 1) + z.rows(z.hidden);  // and the last block's output
   m.head = 2 * z.rows(z.hidden) + z.table() + chunk * vocab * (z.wide + (s.dtype == DType::bf16 ? z.e : 0)) + z.tokens * 8;
   return m;
@@ -135,8 +147,8 @@ void offer_backward(const Sizes& z, const TrainingShape& s, int64_t layer, Candi
   const int64_t later = z.config.num_hidden_layers - 1 - layer;
   MemoryEstimate m = standing(z, s);
   m.moment = "backward";
-  const bool all_held = s.micro_batches > 1;
-  const int64_t all_gradients = parameter_count(z.config) * z.wide;
+  const bool all_held = s.micro_batches > 1 || s.ranks > 1;
+  const int64_t all_gradients = held_gradients(z, s);
   const int64_t done = z.table() + later * (z.mlp_gradients() + z.attention_gradients());
   const int64_t saved_before = saved_up_to(z, s, layer) - (s.checkpoint_blocks ? 0 : saved_attention(z, s, l) + saved_mlp(z));
 

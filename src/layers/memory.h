@@ -13,7 +13,10 @@ struct TrainingShape {
   DType dtype = DType::f32;  // of the model
   int64_t sequence_length = 0;
   int64_t micro_batch_size = 1;  // sequences per forward
-  int64_t micro_batches = 1;     // per step; above 1, gradients are held while the next forward runs
+  int64_t micro_batches = 1;     // per step and rank; above 1, gradients are held while the next forward runs
+  int64_t lanes = 1;             // of this rank: log2(lanes) + 1 gradients are held
+  int64_t ranks = 1;
+  int64_t owned_parameters = -1;  // with ZeRO-1: whose optimizer state and masters this rank keeps; -1: all
   bool checkpoint_blocks = false;
   bool muon = false;                   // else AdamW
   std::vector<LayerAttention> layers;  // one per layer

@@ -85,6 +85,48 @@ void RoutingStatistics::add(int64_t layer, const Tensor& selected_any, const Pac
   });
 }
 
+void RoutingStatistics::merge(const RoutingStatistics& other) {
+  layers_.resize(std::max(layers_.size(), other.layers_.size()));
+  for (size_t layer = 0; layer < other.layers_.size(); ++layer) {
+    auto& heads = layers_[layer];
+    heads.resize(std::max(heads.size(), other.layers_[layer].size()));
+    for (size_t head = 0; head < other.layers_[layer].size(); ++head) heads[head].merge(other.layers_[layer][head]);
+  }
+}
+
+// Row: layers; of each layer its heads; of each head the five sums, the number of blocks and how often each was chosen.
+std::vector<int64_t> RoutingStatistics::packed() const {
+  std::vector<int64_t> row = {layers()};
+  for (const auto& heads : layers_) {
+    row.push_back(static_cast<int64_t>(heads.size()));
+    for (const HeadRouting& h : heads) {
+      row.insert(row.end(), {h.queries, h.own_entries, h.history_entries, h.distance_blocks, h.distance_half_tokens});
+      row.push_back(static_cast<int64_t>(h.chosen.size()));
+      row.insert(row.end(), h.chosen.begin(), h.chosen.end());
+    }
+  }
+  return row;
+}
+
+RoutingStatistics RoutingStatistics::unpacked(const std::vector<int64_t>& row) {
+  auto at = row.begin();
+  const auto take = [&] {
+    MOBA_ASSERT(at != row.end());
+    return *at++;
+  };
+  RoutingStatistics out;
+  out.layers_.resize(static_cast<size_t>(take()));
+  for (auto& heads : out.layers_) {
+    heads.resize(static_cast<size_t>(take()));
+    for (HeadRouting& h : heads) {
+      for (int64_t* sum : {&h.queries, &h.own_entries, &h.history_entries, &h.distance_blocks, &h.distance_half_tokens}) *sum = take();
+      h.chosen.resize(static_cast<size_t>(take()));
+      for (int64_t& chosen : h.chosen) chosen = take();
+    }
+  }
+  return out;
+}
+
 HeadRouting RoutingStatistics::layer_total(int64_t layer) const {
   HeadRouting sum;
   for (const HeadRouting& head : heads(layer)) sum.merge(head);

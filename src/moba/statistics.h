@@ -28,6 +28,11 @@ class RoutingStatistics {
   // selected [T, heads, slots] of one layer, as ForwardOptions::on_selection hands it over.
   void add(int64_t layer, const Tensor& selected, const PackedSequences& sequences, int64_t chunk_size);
 
+  void merge(const RoutingStatistics& other);
+  // All sums as one row of integers, for another process to merge.
+  std::vector<int64_t> packed() const;
+  static RoutingStatistics unpacked(const std::vector<int64_t>& row);
+
   bool empty() const { return layers_.empty(); }
   int64_t layers() const { return static_cast<int64_t>(layers_.size()); }
   const std::vector<HeadRouting>& heads(int64_t layer) const {

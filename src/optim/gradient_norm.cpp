@@ -5,14 +5,23 @@
 
 namespace moba {
 
-double global_grad_norm(const std::vector<OptimizerParameter>& parameters) {
-  double squares = 0;
+std::vector<double> grad_squares(const std::vector<OptimizerParameter>& parameters) {
+  std::vector<double> squares;
   for (const auto& p : parameters) {
-    if (!p.value.has_grad()) continue;
-    const Tensor& g = p.value.grad();
-    squares += kernels::sum_of_squares(g.stream(), g.dtype(), g.numel(), g.raw());
+    double sum = 0;
+    if (p.value.has_grad()) {
+      const Tensor& g = p.value.grad();
+      sum = kernels::sum_of_squares(g.stream(), g.dtype(), g.numel(), g.raw());
+    }
+    squares.push_back(sum);
   }
-  return std::sqrt(squares);
+  return squares;
+}
+
+double global_norm(const std::vector<double>& squares) {
+  double sum = 0;
+  for (double s : squares) sum += s;
+  return std::sqrt(sum);
 }
 
 double clip_factor(double norm, double max_norm) {

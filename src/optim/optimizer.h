@@ -38,8 +38,11 @@ class Optimizer {
 
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, std::vector<OptimizerParameter> parameters);
 
-// Global L2 norm of all gradients (fp64); NaN or Inf if any element is.
-double global_grad_norm(const std::vector<OptimizerParameter>& parameters);
+// Sum of the squares of each parameter's gradient (fp64), 0 where there is none.
+std::vector<double> grad_squares(const std::vector<OptimizerParameter>& parameters);
+// L2 norm over all parameters, from their sums of squares added in order; NaN or Inf if any element is.
+double global_norm(const std::vector<double>& squares);
+inline double global_grad_norm(const std::vector<OptimizerParameter>& parameters) { return global_norm(grad_squares(parameters)); }
 // Factor to apply so that the norm is at most max_norm (1 if already; max_norm 0 = no clipping). PyTorch: max_norm / (norm + 1e-6).
 double clip_factor(double norm, double max_norm);
 

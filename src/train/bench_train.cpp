@@ -4,7 +4,6 @@
 
 #include "kernels/common/bench.h"
 #include "kernels/common/threads.h"
-#include "src/train/batch.h"
 #include "src/train/data_stream.h"
 #include "src/train/host.h"
 #include "src/train/resolve.h"
@@ -43,13 +42,15 @@ class Bench {
     if (synthetic_ && recipe_.model.vocab_size == 0) recipe_.model.vocab_size = kSyntheticVocabulary;
     if (!synthetic_) resolve_vocabulary(recipe_);
     resolve_micro_batch(recipe_);
+    resolve_lanes(recipe_);
     validate(recipe_.model);
     peak_gflops_ = measure_peak_gflops(dtype_, num_threads(), kPeakSeconds);
     plan_ = std::make_unique<RunPlan>(recipe_, Progress{});
     if (!synthetic_) data_ = std::make_unique<DataStream>(recipe_);
     model_ = std::make_unique<Transformer>(recipe_.model, dtype_, recipe_.seed);
     parameters_ = optimizer_parameters(*model_);
-    optimizer_ = make_optimizer(recipe_.optimizer, parameters_);
+    parallel_ = std::make_unique<DataParallel>(*alone_, recipe_.lanes, 0, parameters_);
+    optimizer_ = parallel_->make_optimizer(recipe_.optimizer);
   }
 
   Parts step() {
@@ -63,20 +64,17 @@ class Bench {
       mark = now;
     };
     const std::vector<Sample> samples = next_samples(plan.sequence_length);
-    const double scale = 1.0 / static_cast<double>(std::max<int64_t>(counted_targets(samples), 1));
-    const auto together = static_cast<size_t>(recipe_.micro_batch_size);
-    for (size_t first = 0; first < samples.size(); first += together) {
-      const TokenBatch batch = pack_batch(std::span(samples).subspan(first, std::min(together, samples.size() - first)));
-      lap(parts.data);
-      const Variable loss = model_->loss(batch, plan.forward, scale);
-      lap(parts.forward);
-      backward(loss);
-      lap(parts.backward);
-    }
-    const double norm = global_grad_norm(parameters_);
-    optimizer_->step(progress_.step + 1, plan.learning_rate, clip_factor(norm, recipe_.grad_clip));
-    for (const OptimizerParameter& p : parameters_) p.value.zero_grad();
-    lap(parts.update);
+    const auto lap_of = [&](StepPart part) {
+      switch (part) {
+        case StepPart::data: return lap(parts.data);
+        case StepPart::forward: return lap(parts.forward);
+        case StepPart::backward:
+        case StepPart::reduction: return lap(parts.backward);
+        case StepPart::update: return lap(parts.update);
+      }
+    };
+    training_step(*model_, *optimizer_, parameters_, samples, plan, {recipe_.micro_batch_size, recipe_.grad_clip}, progress_.step + 1,
+                  *parallel_, lap_of);
     plan_->advance(progress_);
     return parts;
   }
@@ -113,7 +111,7 @@ class Bench {
  private:
   std::vector<Sample> next_samples(int64_t length) {
     const int64_t count = plan_->samples_per_step(progress_.stage);
-    if (data_) return data_->next(progress_, count);
+    if (data_) return data_->next(progress_, {0, count, count});
     std::vector<Sample> out;
     for (int64_t i = 0; i < count; ++i)
       out.push_back(random_sample(length, recipe_.model.vocab_size, static_cast<uint64_t>(progress_.samples + i)));
@@ -129,12 +127,15 @@ class Bench {
   std::unique_ptr<DataStream> data_;
   std::unique_ptr<Transformer> model_;
   std::vector<OptimizerParameter> parameters_;
+  std::unique_ptr<Communicator> alone_ = make_self_communicator();
+  std::unique_ptr<DataParallel> parallel_;
   std::unique_ptr<Optimizer> optimizer_;
 };
 
 }  // namespace
 
 nlohmann::ordered_json bench_train(Recipe recipe, int64_t steps) {
+  MOBA_CHECK(recipe.data_ranks == 1, "moba-bench train runs in one process; leave parallel.data out");
   MOBA_CHECK(steps >= 1, "--steps must be at least 1, got {}", steps);
   Bench bench(std::move(recipe));
   bench.step();

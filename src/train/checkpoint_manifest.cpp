@@ -10,10 +10,28 @@ namespace moba {
 
 using nlohmann::json;
 
-void write_manifest(const std::string& dir, int64_t step, const Manifest& manifest) {
+namespace {
+
+json files_of(const Manifest& manifest) {
   json files = json::object();
   for (const auto& [name, digest] : manifest) files[name] = {{"bytes", digest.bytes}, {"xxh3", digest.xxh3}, {"sha256", digest.sha256}};
-  const json content = {{"format_version", 1}, {"step", step}, {"files", files}};
+  return files;
+}
+
+void add_files(const json& files, Manifest& manifest) {
+  for (const auto& [name, entry] : files.items())
+    manifest[name] = {.bytes = entry.at("bytes").get<int64_t>(),
+                      .xxh3 = entry.at("xxh3").get<std::string>(),
+                      .sha256 = entry.at("sha256").get<std::string>()};
+}
+
+}  // namespace
+
+std::string manifest_text(const Manifest& manifest) { return files_of(manifest).dump(); }
+void add_manifest(const std::string& text, Manifest& manifest) { add_files(json::parse(text), manifest); }
+
+void write_manifest(const std::string& dir, int64_t step, const Manifest& manifest) {
+  const json content = {{"format_version", 1}, {"step", step}, {"files", files_of(manifest)}};
   write_hashed_file(dir + "/" + kManifestName, content.dump(2) + "\n");
 }
 
@@ -23,11 +41,7 @@ Manifest read_manifest(const std::string& dir) {
     throw Error(fmt::format("{} is incomplete: it has no {}", dir, kManifestName), ExitCode::corrupt_input);
   Manifest manifest;
   try {
-    const json content = json::parse(read_whole_file(path));
-    for (const auto& [name, entry] : content.at("files").items())
-      manifest[name] = {.bytes = entry.at("bytes").get<int64_t>(),
-                        .xxh3 = entry.at("xxh3").get<std::string>(),
-                        .sha256 = entry.at("sha256").get<std::string>()};
+    add_files(json::parse(read_whole_file(path)).at("files"), manifest);
   } catch (const json::exception& error) {
     throw Error(fmt::format("{} is damaged: {}", path, std::string(error.what()).substr(0, 200)), ExitCode::corrupt_input);
   }

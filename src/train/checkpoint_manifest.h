@@ -14,4 +14,8 @@ using Manifest = std::map<std::string, FileDigest>;  // file name -> digest
 void write_manifest(const std::string& dir, int64_t step, const Manifest& manifest);
 Manifest read_manifest(const std::string& dir);  // Error(corrupt_input) if missing or damaged
 
+// A manifest as one string, to hand it to another rank.
+std::string manifest_text(const Manifest& manifest);
+void add_manifest(const std::string& text, Manifest& manifest);
+
 }  // namespace moba

@@ -71,7 +71,7 @@ std::string format_step(const StepLine& l) {
       format_duration(l.eta_seconds));
 }
 
-Console::Console() : terminal_(::isatty(STDOUT_FILENO) == 1) {}
+Console::Console(bool quiet) : quiet_(quiet), terminal_(!quiet && ::isatty(STDOUT_FILENO) == 1) {}
 
 Console::~Console() {
   clear();
@@ -84,6 +84,7 @@ void Console::open_log(const std::string& path) {
 }
 
 void Console::say(const std::string& text) {
+  if (quiet_) return;
   clear();
   std::printf("%s\n", text.c_str());
   std::fflush(stdout);

@@ -23,7 +23,7 @@ std::string format_gib(double bytes);         // 1.2 GiB
 
 class Console {
  public:
-  Console();
+  explicit Console(bool quiet = false);  // quiet: of a rank that leaves printing to rank 0
   ~Console();
   Console(const Console&) = delete;
   void open_log(const std::string& path);                // appends from now on; Error(io)
@@ -34,7 +34,7 @@ class Console {
  private:
   void draw(const std::string& text);
   void clear();
-  bool terminal_ = false, drawn_ = false;
+  bool quiet_, terminal_, drawn_ = false;
   std::FILE* log_ = nullptr;
 };
 

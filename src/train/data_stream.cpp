@@ -40,15 +40,15 @@ DataStream::DataStream(const Recipe& recipe) {
   }
 }
 
-std::vector<Sample> DataStream::next(const Progress& progress, int64_t count) {
+std::vector<Sample> DataStream::next(const Progress& progress, const SampleShare& share) {
   if (!loader_ || loader_stage_ != progress.stage) {
     loader_.reset();  // its thread ends before the next one starts
-    loader_ = std::make_unique<Loader>(stages_.at(static_cast<size_t>(progress.stage)), progress.samples, 2 * count);
+    loader_ = std::make_unique<Loader>(stages_.at(static_cast<size_t>(progress.stage)), progress.samples, 2 * share.count, share);
     loader_stage_ = progress.stage;
   }
-  MOBA_ASSERT(loader_->position() == progress.samples);
+  MOBA_ASSERT(loader_->position() == progress.samples + share.begin);
   std::vector<Sample> out;
-  for (int64_t i = 0; i < count; ++i) out.push_back(loader_->next());
+  for (int64_t i = 0; i < share.count; ++i) out.push_back(loader_->next());
   return out;
 }
 

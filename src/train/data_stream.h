@@ -13,8 +13,9 @@ namespace moba {
 class DataStream {
  public:
   explicit DataStream(const Recipe& recipe);  // opens every stage's files; Error if one is missing, damaged or too short
-  // The next `count` samples at this point of the run. Points must follow each other but for a change of stage.
-  std::vector<Sample> next(const Progress& progress, int64_t count);
+  // Samples [share.begin, share.begin + share.count) of the next share.period samples at this point of the run. Points must follow
+  // each other by share.period but for a change of stage; the share may change only there.
+  std::vector<Sample> next(const Progress& progress, const SampleShare& share);
 
  private:
   std::vector<std::shared_ptr<const Sampler>> stages_;

@@ -1,5 +1,6 @@
 #include "src/train/dry_run.h"
 
+#include <bit>
 #include <functional>
 
 #include "kernels/common/bench.h"
@@ -31,8 +32,15 @@ std::string report(const Recipe& r, const RunCost& c, const std::string& precisi
   out += pad("precision", precision);
   out += pad("micro-batch", fmt::format("{} sequences, {} passes a step", r.micro_batch_size,
                                         r.global_batch_tokens / (r.micro_batch_size * r.stages.front().sequence_length)));
-  out += pad("memory, predicted peak", fmt::format("{} (machine: {})", format_gib(static_cast<double>(c.memory_bytes)),
-                                                   format_gib(static_cast<double>(total_memory_bytes()))));
+  if (r.lanes > 1)
+    out += pad("lanes", fmt::format("{} over {} ranks; a rank holds {} gradients while it adds them up", r.lanes, r.data_ranks,
+                                    std::bit_width(static_cast<uint64_t>(r.lanes / r.data_ranks))));
+  if (r.data_ranks > 1)
+    out += pad("sent by a rank, each step",
+               fmt::format("{} (gradients{})", format_gib(static_cast<double>(c.sent_bytes)), r.zero_stage > 0 ? ", updated weights" : ""));
+  out += pad(r.data_ranks > 1 ? "memory of a rank, peak" : "memory, predicted peak",
+             fmt::format("{} (machine: {})", format_gib(static_cast<double>(c.memory_bytes)),
+                         format_gib(static_cast<double>(total_memory_bytes()))));
   out += pad(
       "disk for checkpoints",
       fmt::format("{} ({} of {}; free: {})", format_gib(static_cast<double>(c.checkpoint_bytes * c.kept_checkpoints)), c.kept_checkpoints,
@@ -76,6 +84,14 @@ double planned_flops(const Recipe& recipe, const RunPlan& plan) {
   return flops;
 }
 
+// What a rank sends a step, on average over ranks. Halving and doubling: (P - 1) / P of all gradients to add them up, as much again
+// to hand the sums to everyone; with ZeRO-1 the sums go to their owners only, and the updated compute copies to everyone.
+int64_t sent_bytes_per_step(const Recipe& r, DType dtype, int64_t parameters) {
+  const int64_t sums = parameters * 4 * (r.data_ranks - 1) / r.data_ranks;
+  const int64_t copies = parameters * static_cast<int64_t>(dtype_size(dtype)) * (r.data_ranks - 1) / r.data_ranks;
+  return r.zero_stage > 0 ? sums + copies : 2 * sums;
+}
+
 }  // namespace
 
 RunCost predict_cost(const Recipe& recipe, DType dtype) {
@@ -89,6 +105,7 @@ RunCost predict_cost(const Recipe& recipe, DType dtype) {
   for_parts_of_run(recipe, plan, [&](const StepPlan& step_plan, int64_t) {
     cost.memory_bytes = std::max(cost.memory_bytes, predicted_training_memory(recipe, dtype, step_plan));
   });
+  cost.sent_bytes = sent_bytes_per_step(recipe, dtype, cost.parameters);
   cost.checkpoint_bytes = 3 * 4 * cost.parameters;  // masters and two moments, fp32
   const int64_t written = recipe.checkpoint_interval > 0 ? (cost.steps + recipe.checkpoint_interval - 1) / recipe.checkpoint_interval : 0;
   // A new one is complete before the oldest goes.
@@ -116,6 +133,7 @@ ExitCode dry_run(Recipe recipe, const std::string& device) {
   validate(recipe.model);
   const bool automatic = recipe.micro_batch_size == 0;
   resolve_micro_batch(recipe);
+  resolve_lanes(recipe);
   const ResolvedPrecision precision = resolve_precision(recipe);
   const RunCost cost = predict_cost(recipe, precision.dtype);
   std::fputs(report(recipe, cost, precision.why).c_str(), stdout);

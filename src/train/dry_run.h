@@ -13,7 +13,8 @@ struct RunCost {
   int64_t steps = 0, tokens = 0;
   double flops_6nd = 0;          // 6 x parameters without embeddings x tokens
   double flops = 0;              // of all matrices and the attention actually computed
-  int64_t memory_bytes = 0;      // predicted peak of the process
+  int64_t memory_bytes = 0;      // predicted peak of a process
+  int64_t sent_bytes = 0;        // by a rank, each step
   int64_t checkpoint_bytes = 0;  // one checkpoint
   int64_t kept_checkpoints = 0;
   double seconds = 0;  // of the steps, from measured_peak and kAssumedMfu

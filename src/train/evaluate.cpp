@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <numbers>
 
@@ -56,6 +57,19 @@ std::vector<int64_t> window_starts(const TokenDataset& data, int64_t length) {
   return out;
 }
 
+// In file order, once.
+SamplerConfig packed_sampler(const EvaluationConfig& config) {
+  SamplerConfig sampling;
+  for (const std::string& file : config.files) sampling.sources.push_back({file, 1});
+  sampling.sequence_length = config.sequence_length;
+  sampling.packing = config.packing;
+  sampling.document_mask = config.document_mask;
+  sampling.too_long = config.too_long;
+  sampling.ignore_loss_mask = config.ignore_loss_mask;
+  sampling.shuffle = false;
+  return sampling;
+}
+
 struct Sum {
   double loss = 0;
   int64_t targets = 0;
@@ -63,20 +77,46 @@ struct Sum {
   double mean() const { return targets > 0 ? loss / static_cast<double>(targets) : kNone; }
 };
 
+// What one sample, or all of them, come to: one row of figures. A sample is summed up by itself and samples are added in their order,
+// so that the bits do not depend on which process worked on a sample.
+struct Losses {
+  explicit Losses(int64_t bins) : bin(static_cast<size_t>(bins)) {}
+
+  int64_t row_size() const { return 6 + 2 * static_cast<int64_t>(bin.size()); }
+  // Bytes, windows, then loss and targets of each sum. Counts are exact in fp64.
+  void write_row(double* row) const {
+    const auto put = [&row](const Sum& s) { *row++ = s.loss, *row++ = static_cast<double>(s.targets); };
+    *row++ = static_cast<double>(bytes), *row++ = static_cast<double>(windows);
+    put(all), put(trailing);
+    for (const Sum& s : bin) put(s);
+  }
+  void add_row(const double* row) {
+    const auto take = [&row](Sum& s) { s.loss += *row++, s.targets += static_cast<int64_t>(*row++); };
+    bytes += static_cast<int64_t>(*row++), windows += static_cast<int64_t>(*row++);
+    take(all), take(trailing);
+    for (Sum& s : bin) take(s);
+  }
+
+  Sum all, trailing;
+  std::vector<Sum> bin;  // by position
+  int64_t bytes = 0, windows = 0;
+};
+
 class Evaluation {
  public:
   Evaluation(Transformer& model, const ForwardOptions& options, const EvaluationConfig& config, const std::function<bool()>& stop,
              const std::function<void(double)>& progress)
       : model_(model), options_(options), config_(config), stop_(stop), progress_(progress) {
+    MOBA_ASSERT(!config.by_example || (config.packing == Packing::best_fit && config.document_mask));
     options_.checkpoint_blocks = false;
     limit_ = config.max_tokens > 0 ? std::max<int64_t>(config.max_tokens / config.sequence_length, 1) : std::numeric_limits<int64_t>::max();
   }
 
   std::optional<EvaluationResult> run() {
     const NoGrad no_grad;
-    const bool windows = config_.trailing > 0 || config_.bins > 0;
+    const bool positions = config_.trailing > 0 || config_.bins > 0, windows = positions && !config_.by_example;
     if (!packed(windows ? 0.5 : 1.0)) return {};
-    if (windows && !by_position()) return {};
+    if (windows && !by_window()) return {};
     return std::move(result_);
   }
 
@@ -99,76 +139,120 @@ class Evaluation {
     return out;
   }
 
-  // Calls use(sample, nats of its targets) for samples make(0 .. count-1), several in one pass. False if stopped.
-  template <class Make, class Use>
-  bool each(int64_t count, double done, double share, Make&& make, Use&& use) {
+  // Adds of_sample(sample, nats of its targets) for samples make(0 .. count-1), several in one pass and spread over the ranks. False
+  // if stopped.
+  template <class Make, class OfSample>
+  bool each(int64_t count, double done, double share, Losses& sum, Make&& make, OfSample&& of_sample) {
     const int64_t length = config_.sequence_length, together = std::max<int64_t>(1, config_.tokens_per_pass / length);
-    for (int64_t first = 0; first < count; first += together) {
+    const int64_t ranks = config_.ranks ? config_.ranks->size() : 1, rank = config_.ranks ? config_.ranks->rank() : 0;
+    const Tensor rows = Tensor::zeros({count, sum.row_size()}, DType::f64);
+    for (int64_t round = 0; round < count; round += ranks * together) {
       if (stop_ && stop_()) return false;
+      const int64_t first = std::min(count, round + rank * together), end = std::min(count, first + together);
       std::vector<Sample> samples;
-      for (int64_t i = first; i < std::min(count, first + together); ++i) samples.push_back(make(i));
-      const std::vector<double> nats = losses(samples);
-      for (size_t i = 0; i < samples.size(); ++i)
-        use(samples[i], std::span(nats).subspan(i * static_cast<size_t>(length), static_cast<size_t>(length)));
-      if (progress_) progress_(done + share * static_cast<double>(std::min(count, first + together)) / static_cast<double>(count));
+      for (int64_t i = first; i < end; ++i) samples.push_back(make(i));
+      const std::vector<double> nats = samples.empty() ? std::vector<double>() : losses(samples);
+      for (size_t i = 0; i < samples.size(); ++i) {
+        const auto of_this = std::span(nats).subspan(i * static_cast<size_t>(length), static_cast<size_t>(length));
+        of_sample(samples[i], of_this).write_row(rows.data<double>() + (first + static_cast<int64_t>(i)) * sum.row_size());
+      }
+      if (progress_) progress_(done + share * static_cast<double>(std::min(count, round + ranks * together)) / static_cast<double>(count));
     }
+    // Rows of other ranks are 0 here, so adding up is exact.
+    if (ranks > 1 && count > 0) config_.ranks->all_reduce(rows, ReduceOp::sum, "evaluation").wait();
+    for (int64_t i = 0; i < count; ++i) sum.add_row(rows.data<double>() + i * sum.row_size());
     return true;
   }
 
-  bool packed(double share) {
-    SamplerConfig sampling;
-    for (const std::string& file : config_.files) sampling.sources.push_back({file, 1});
-    sampling.sequence_length = config_.sequence_length;
-    sampling.packing = config_.packing;
-    sampling.document_mask = config_.document_mask;
-    sampling.too_long = config_.too_long;
-    sampling.ignore_loss_mask = config_.ignore_loss_mask;
-    sampling.shuffle = false;
-    const Sampler sampler(sampling);
-    const std::vector<int32_t> sizes = token_bytes(sampler.datasets().front().info().tokenizer_json);
-    Sum sum;
-    int64_t bytes = 0;
-    collect_routing_ = true;
-    const bool whole = each(
-        std::min(sampler.samples_per_epoch(), limit_), 0, share, [&](int64_t i) { return sampler.sample(i); },
-        [&](const Sample& sample, std::span<const double> nats) {
-          for (size_t t = 0; t < nats.size(); ++t)
-            if (sample.targets[t] >= 0) sum.add(nats[t]);
-          bytes += bytes_of(sample, sizes);
-        });
-    collect_routing_ = false;
-    result_.loss = sum.mean();
-    result_.targets = sum.targets;
-    result_.bits_per_byte = bytes > 0 ? sum.loss / (static_cast<double>(bytes) * std::numbers::ln2) : kNone;
-    return whole;
+  void share_routing() {
+    if (!config_.ranks || config_.ranks->size() == 1) return;
+    const std::vector<int64_t> mine = result_.routing.packed();
+    const std::string bytes(reinterpret_cast<const char*>(mine.data()), mine.size() * sizeof(int64_t));
+    RoutingStatistics all;
+    for (const std::string& part : config_.ranks->all_gather_strings(bytes, "routing statistics")) {
+      std::vector<int64_t> row(part.size() / sizeof(int64_t));
+      std::memcpy(row.data(), part.data(), part.size());
+      all.merge(RoutingStatistics::unpacked(row));
+    }
+    result_.routing = std::move(all);
   }
 
-  bool by_position() {
-    const int64_t length = config_.sequence_length, bins = config_.bins;
-    std::vector<Sum> bin(static_cast<size_t>(bins));
-    Sum trailing;
+  void add_position(Losses& losses, int64_t position, bool trailing, double nats) const {
+    if (config_.bins > 0) losses.bin[static_cast<size_t>(position * config_.bins / config_.sequence_length)].add(nats);
+    if (trailing) losses.trailing.add(nats);
+  }
+
+  Losses of_window(const Sample& sample, std::span<const double> nats) const {
+    Losses out(config_.bins);
+    out.windows = 1;
+    for (size_t t = 0; t < nats.size(); ++t)
+      if (sample.targets[t] >= 0)
+        add_position(out, static_cast<int64_t>(t), static_cast<int64_t>(t) >= config_.sequence_length - config_.trailing, nats[t]);
+    return out;
+  }
+
+  Losses of_packed(const Sample& sample, std::span<const double> nats, const std::vector<int32_t>& sizes) const {
+    Losses out(config_.bins);
+    for (size_t t = 0; t < nats.size(); ++t)
+      if (sample.targets[t] >= 0) out.all.add(nats[t]);
+    out.bytes = bytes_of(sample, sizes);
+    if (config_.by_example) add_examples(out, sample, nats);
+    return out;
+  }
+
+  // best_fit never splits an example, so each piece of the row is one; the padding has no counted target.
+  void add_examples(Losses& losses, const Sample& sample, std::span<const double> nats) const {
+    for (size_t piece = 0; piece + 1 < sample.cu_seqlens.size(); ++piece) {
+      int64_t counted = 0;  // from the end of the example on
+      for (int32_t t = sample.cu_seqlens[piece + 1] - 1; t >= sample.cu_seqlens[piece]; --t) {
+        const auto at = static_cast<size_t>(t);
+        if (sample.targets[at] >= 0) add_position(losses, sample.positions[at], counted++ < config_.trailing, nats[at]);
+      }
+      losses.windows += counted > 0;
+    }
+  }
+
+  void keep_positions(const Losses& losses) {
+    result_.windows = losses.windows;
+    if (losses.windows == 0) return;
+    for (const Sum& s : losses.bin) result_.position_loss.push_back(s.mean());
+    if (config_.trailing > 0) result_.trailing_loss = losses.trailing.mean();
+  }
+
+  bool packed(double share) {
+    const Sampler sampler(packed_sampler(config_));
+    const std::vector<int32_t> sizes = token_bytes(sampler.datasets().front().info().tokenizer_json);
+    Losses losses(config_.bins);
+    collect_routing_ = true;
+    const bool whole = each(
+        std::min(sampler.samples_per_epoch(), limit_), 0, share, losses, [&](int64_t i) { return sampler.sample(i); },
+        [&](const Sample& sample, std::span<const double> nats) { return of_packed(sample, nats, sizes); });
+    collect_routing_ = false;
+    if (!whole) return false;
+    share_routing();
+    result_.loss = losses.all.mean();
+    result_.targets = losses.all.targets;
+    result_.bits_per_byte = losses.bytes > 0 ? losses.all.loss / (static_cast<double>(losses.bytes) * std::numbers::ln2) : kNone;
+    if (config_.by_example) keep_positions(losses);
+    return true;
+  }
+
+  bool by_window() {
+    const int64_t length = config_.sequence_length;
+    Losses losses(config_.bins);
     int64_t left = limit_;
     for (const std::string& file : config_.files) {
       const TokenDataset data(file);
       std::vector<int64_t> starts = window_starts(data, length);
       if (static_cast<int64_t>(starts.size()) > left) starts.resize(static_cast<size_t>(left));
       left -= static_cast<int64_t>(starts.size());
-      result_.windows += static_cast<int64_t>(starts.size());
       const bool whole = each(
-          static_cast<int64_t>(starts.size()), 0.5, 0.5,
+          static_cast<int64_t>(starts.size()), 0.5, 0.5, losses,
           [&](int64_t i) { return window_sample(data, starts[static_cast<size_t>(i)], length, config_.ignore_loss_mask); },
-          [&](const Sample& sample, std::span<const double> nats) {
-            for (int64_t t = 0; t < length; ++t) {
-              if (sample.targets[static_cast<size_t>(t)] < 0) continue;
-              if (bins > 0) bin[static_cast<size_t>(t * bins / length)].add(nats[static_cast<size_t>(t)]);
-              if (t >= length - config_.trailing) trailing.add(nats[static_cast<size_t>(t)]);
-            }
-          });
+          [&](const Sample& sample, std::span<const double> nats) { return of_window(sample, nats); });
       if (!whole) return false;
     }
-    if (result_.windows == 0) return true;
-    for (const Sum& s : bin) result_.position_loss.push_back(s.mean());
-    if (config_.trailing > 0) result_.trailing_loss = trailing.mean();
+    keep_positions(losses);
     return true;
   }
 

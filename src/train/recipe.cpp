@@ -209,6 +209,13 @@ void read_intervals(const Section& root, Recipe& r) {
   r.tensorboard = root.boolean("logging.tensorboard");
 }
 
+void read_parallel(const Section& root, Recipe& r) {
+  r.data_ranks = root.integer("parallel.data", 1);
+  r.lanes = root.integer("parallel.lanes");
+  r.zero_stage = static_cast<int>(root.integer("parallel.zero_stage"));
+  r.time_limit = root.number("parallel.time_limit", r.time_limit);
+}
+
 // max_steps on the command line stands against the file's max_tokens, and the other way round.
 void clear_other_length(YamlNode& root, const std::vector<std::string>& overrides) {
   bool steps = false, tokens = false;
@@ -271,6 +278,7 @@ Recipe read_recipe(const std::string& file, const RecipeOptions& options) {
   read_optimizer(root, r);
   read_data(root, r);
   read_intervals(root, r);
+  read_parallel(root, r);
   check_recipe(r, written, options, errors);
   if (!options.allow_missing_inputs)
     for (const std::string& missing : missing_inputs(r)) errors.push_back(missing);

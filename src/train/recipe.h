@@ -58,6 +58,11 @@ struct Recipe {
   int64_t logging_interval = 1;
   bool tensorboard = true;
 
+  int64_t data_ranks = 1;  // processes of the run
+  int64_t lanes = 0;       // of the gradient sum, over all ranks; 0 = open, see resolve_lanes
+  int zero_stage = 0;
+  double time_limit = 600;  // seconds that a rank waits for the others
+
   std::string folder() const { return output_dir + "/" + name; }
 };
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "src/train/schema.h"
@@ -199,12 +200,12 @@ class Checker {
     if (batch == 0) return;
     for (const StageRecipe& stage : r_.stages) {
       if (stage.sequence_length == 0) continue;
-      const int64_t unit = stage.sequence_length * std::max<int64_t>(r_.micro_batch_size, 1);
+      const int64_t unit = stage.sequence_length * std::max<int64_t>(r_.micro_batch_size, 1) * std::max<int64_t>(r_.data_ranks, 1);
       if (batch % unit == 0) continue;
       const int64_t below = batch / unit * unit, above = below + unit;
-      const std::string of = r_.micro_batch_size > 0
-                                 ? fmt::format("sequence_length {} x micro_batch_size {}", stage.sequence_length, r_.micro_batch_size)
-                                 : fmt::format("sequence_length {}", stage.sequence_length);
+      std::string of = fmt::format("sequence_length {}", stage.sequence_length);
+      if (r_.micro_batch_size > 0) of += fmt::format(" x micro_batch_size {}", r_.micro_batch_size);
+      if (r_.data_ranks > 1) of += fmt::format(" x parallel.data {}", r_.data_ranks);
       const std::string nearest = below > 0 ? fmt::format("nearest: {} or {}", below, above) : fmt::format("smallest: {}", above);
       complain("train.global_batch_tokens", "{} is not a multiple of {} = {}; {}", batch, of, unit, nearest);
     }
@@ -227,12 +228,31 @@ class Checker {
   }
 
   void parallel() {
-    for (const char* leaf : {"data", "lanes", "tensor", "context", "zero_stage"}) {
-      const std::string key = fmt::format("parallel.{}", leaf);
-      const std::string only = key == "parallel.zero_stage" ? "0" : "1";
+    for (const char* key : {"parallel.tensor", "parallel.context"}) {
       const YamlNode* node = find_path(r_.tree, key);
-      if (node && node->kind == YamlNode::Kind::scalar && node->text != only)
-        complain(key, "this version trains in one process, so the only value is {}, got {}", only, node->text);
+      if (node && node->kind == YamlNode::Kind::scalar && node->text != "1")
+        complain(key, "only data parallelism is built, so the only value is 1, got {}", node->text);
+    }
+    if (r_.zero_stage > 1)
+      complain("parallel.zero_stage", "stages 2 and 3 (sharded gradients and weights) are not built; 0 or 1, got {}", r_.zero_stage);
+    if (r_.data_ranks == 0) return;  // already reported
+    const auto power_of_two = [&](const char* key, int64_t n) {
+      const auto below = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(n)));
+      if (below != n)
+        complain(key, "must be a power of two (sums are made in a binary tree), got {}; nearest: {} or {}", n, below, 2 * below);
+      return below == n;
+    };
+    const bool ranks_fit = power_of_two("parallel.data", r_.data_ranks);
+    if (r_.lanes > 0 && power_of_two("parallel.lanes", r_.lanes) && ranks_fit && r_.data_ranks > r_.lanes)
+      complain("parallel.data", "{} ranks, but {} lanes (at {}): a rank owns whole lanes, so there can be at most as many ranks",
+               r_.data_ranks, r_.lanes, where("parallel.lanes"));
+    for (const StageRecipe& stage : r_.stages) {
+      const int64_t unit = stage.sequence_length * std::max<int64_t>(r_.micro_batch_size, 1);
+      if (unit == 0 || r_.global_batch_tokens % unit != 0) continue;  // reported by batch()
+      const int64_t micro_batches = r_.global_batch_tokens / unit;
+      if (r_.lanes > micro_batches)
+        complain("parallel.lanes", "{} lanes, but a step has only {} micro-batches of {} tokens; lower it, or leave it out", r_.lanes,
+                 micro_batches, unit);
     }
   }
 

@@ -1,5 +1,9 @@
 #include "src/train/resolve.h"
 
+#include <algorithm>
+#include <bit>
+#include <limits>
+
 #include "src/autograd/device.h"
 
 namespace moba {
@@ -35,14 +39,37 @@ void resolve_micro_batch(Recipe& recipe) {
   }
   const auto divides_all = [&](int64_t n) {
     for (const StageRecipe& stage : recipe.stages)
-      if (recipe.global_batch_tokens / stage.sequence_length % n != 0) return false;
+      if (const int64_t sequences = recipe.global_batch_tokens / stage.sequence_length;
+          sequences % (n * recipe.data_ranks) != 0 || sequences / n < recipe.lanes)
+        return false;
     return true;
   };
   int64_t best = 1;
-  for (int64_t n = 2; n <= fewest && n * longest <= kAutoMicroBatchTokens; ++n)
+  for (int64_t n = 2; n * recipe.data_ranks <= fewest && n * longest <= kAutoMicroBatchTokens; ++n)
     if (divides_all(n)) best = n;
   recipe.micro_batch_size = best;
   set_path(recipe.tree, "train.micro_batch_size", yaml_scalar(std::to_string(best)), "resolved");
+}
+
+void resolve_lanes(Recipe& recipe) {
+  constexpr int64_t kDefaultLanes = 8;
+  int64_t fewest = std::numeric_limits<int64_t>::max();  // micro-batches of a step
+  for (const StageRecipe& stage : recipe.stages) {
+    const int64_t micro_batches = recipe.global_batch_tokens / (stage.sequence_length * recipe.micro_batch_size);
+    MOBA_CHECK(micro_batches % recipe.data_ranks == 0,
+               "parallel.data: the {} micro-batches of a step do not divide over {} ranks; change train.global_batch_tokens or "
+               "train.micro_batch_size ({})",
+               micro_batches, recipe.data_ranks, recipe.micro_batch_size);
+    fewest = std::min(fewest, micro_batches);
+  }
+  if (recipe.lanes == 0) recipe.lanes = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(std::min(fewest, kDefaultLanes))));
+  set_path(recipe.tree, "parallel.lanes", yaml_scalar(std::to_string(recipe.lanes)), "resolved");
+  MOBA_CHECK(recipe.lanes >= recipe.data_ranks,
+             "parallel.data: {} ranks, but the {} micro-batches of a step make only {} lanes, and a rank owns whole lanes; raise "
+             "train.global_batch_tokens or lower train.micro_batch_size",
+             recipe.data_ranks, fewest, recipe.lanes);
+  MOBA_CHECK(recipe.lanes <= fewest, "parallel.lanes: {} lanes, but a step has only {} micro-batches; lower it, or leave it out",
+             recipe.lanes, fewest);
 }
 
 Device resolve_device(const std::string& name) {

@@ -17,6 +17,10 @@ ResolvedPrecision resolve_precision(Recipe& recipe);
 void resolve_micro_batch(Recipe& recipe);
 inline constexpr int64_t kAutoMicroBatchTokens = 8192;
 
+// Fills lanes: 8, or the most (a power of two) that the micro-batches of a step allow. That does not depend on the number of ranks, so
+// that neither do the bits. Error if there are fewer lanes than ranks. After resolve_micro_batch.
+void resolve_lanes(Recipe& recipe);
+
 // --device auto|cpu|cuda. Error if the build or the machine cannot.
 Device resolve_device(const std::string& name);
 

@@ -4,6 +4,7 @@
 
 #include "kernels/common/bench.h"
 #include "kernels/common/threads.h"
+#include "src/distributed/agree.h"
 #include "src/interop/hf_config.h"
 #include "src/train/checkpoint.h"
 #include "src/train/dry_run.h"
@@ -36,14 +37,48 @@ void read_tokenizer(RunState& run) {
   run.eos_token_id = info.eos_token_id;
 }
 
+// With ZeRO-1 masters of other ranks' parameters are theirs to keep. (fp32 models compute with the masters themselves.)
+void drop_foreign_masters(Transformer& model, const Communicator& ranks) {
+  const std::vector<int> owners = DataParallel::owners_of(optimizer_parameters(model), ranks.size());
+  for (size_t i = 0; i < owners.size(); ++i) {
+    Parameter& p = model.parameters()[i];
+    if (owners[i] != ranks.rank() && p.master.storage() != p.value.value().storage()) p.master = Tensor();
+  }
+}
+
 void build_model(RunState& run, DType dtype, Device device, const std::optional<std::string>& checkpoint) {
-  run.model = std::make_unique<Transformer>(run.recipe.model, dtype, run.recipe.seed, device);
+  const Recipe& r = run.recipe;
+  Communicator& ranks = run.world->communicator();
+  together(ranks, "weights", [&] {
+    run.model = std::make_unique<Transformer>(r.model, dtype, r.seed, device);
+    if (checkpoint)
+      load_weights(*checkpoint, *run.model);
+    else if (!r.init_from.empty())
+      load_checked_weights(resolve_checkpoint(r.init_from), *run.model);
+    if (r.zero_stage > 0) drop_foreign_masters(*run.model, ranks);
+  });
   run.parameters = optimizer_parameters(*run.model);
-  run.optimizer = make_optimizer(run.recipe.optimizer, run.parameters);
-  if (checkpoint)
-    load_checkpoint(*checkpoint, *run.model, run.optimizer.get());
-  else if (!run.recipe.init_from.empty())
-    load_checked_weights(resolve_checkpoint(run.recipe.init_from), *run.model);
+  run.parallel = std::make_unique<DataParallel>(ranks, r.lanes, r.zero_stage, run.parameters);
+  run.optimizer = run.parallel->make_optimizer(r.optimizer);
+  if (!checkpoint) return;
+  const auto mine = static_cast<int64_t>(run.optimizer->state().size());
+  const int64_t tensors = run.parallel->sharded() ? run.parallel->sum(mine, "optimizer tensors") : mine;
+  together(ranks, "optimizer state", [&] { load_optimizer(*checkpoint, *run.optimizer, tensors); });
+}
+
+// Peak of all ranks together, measured at the same time.
+double peak_of_all(Communicator& ranks, DType dtype) {
+  const Tensor peak = Tensor::from(std::vector<double>{measure_peak_gflops(dtype, num_threads(), kPeakSeconds)}, {1});
+  ranks.all_reduce(peak, ReduceOp::sum, "peak").wait();
+  return peak.item();
+}
+
+// Ranks must compute in the same precision on the same data: what differs between machines shows here.
+void check_alike(Communicator& ranks, const std::string& mine, const char* what) {
+  const std::vector<std::string> all = ranks.all_gather_strings(mine, what);
+  for (size_t rank = 1; rank < all.size(); ++rank)
+    if (all[rank] != all[0])
+      throw SharedError(fmt::format("{} of rank {} differs from rank 0's: {} against {}", what, rank, all[rank], all[0]));
 }
 
 nlohmann::ordered_json description(const RunState& run, const std::optional<std::string>& checkpoint) {
@@ -61,6 +96,9 @@ void greet(const RunState& run, const std::optional<std::string>& checkpoint, co
                   format_count(static_cast<double>(parameter_count(r.model))),
                   format_count(static_cast<double>(parameter_count(r.model) - embedding_parameter_count(r.model))), run.plan->total_steps(),
                   r.global_batch_tokens));
+  if (run.world->communicator().size() > 1)
+    say(fmt::format("{} ranks ({}), {} lanes, ZeRO stage {}", run.world->communicator().size(), run.world->communicator().backend(),
+                    r.lanes, r.zero_stage));
   say(fmt::format("{}, {} threads, {} kernels; compute in {}; micro-batch {} x {} tokens", cpu_name(), num_threads(),
                   kernels::isa_name(kernels::active_isa()), run.precision, r.micro_batch_size, r.stages.front().sequence_length));
   if (checkpoint)
@@ -71,45 +109,60 @@ void greet(const RunState& run, const std::optional<std::string>& checkpoint, co
 
 }  // namespace
 
-RunState open_run(Recipe recipe, const TrainOptions& options, Console& console) {
+RunState open_run(Recipe recipe, const TrainOptions& options, World& world, Console& console) {
   const Say say = [&console](const std::string& text) { console.say(text); };
-  const Device device = resolve_device(options.device);
+  Communicator& ranks = world.communicator();
   RunState run;
+  run.world = &world;
   run.recipe = std::move(recipe);
-  resolve_vocabulary(run.recipe);
-  validate(run.recipe.model);
-  const std::optional<std::string> checkpoint = checkpoint_to_resume(run.recipe, options.resume, say);
-  const nlohmann::json state = checkpoint ? read_trainer_state(*checkpoint) : nlohmann::json();
-  if (checkpoint) keep_micro_batch(run.recipe, state.at("settings"));
-  resolve_micro_batch(run.recipe);
-  const ResolvedPrecision precision = resolve_precision(run.recipe);
-  run.precision = precision.why;
-  run.data = std::make_unique<DataStream>(run.recipe);
-  for (const std::string& path : run.recipe.validation)
-    TokenDataset{path};  // opened once, so that damage shows now and not at the first evaluation
-  run.fingerprint = data_fingerprint(run.recipe);
-  run.settings = recipe_settings(run.recipe);
-  read_tokenizer(run);
-  if (checkpoint) {
-    check_resumable(state.at("settings"), state.at("data"), run.settings, run.fingerprint, *checkpoint, say);
-    run.progress = progress_from_json(state.at("progress"));
-    run.evaluation_due = state.value("evaluation_due", false);
-    run.not_finite_in_a_row = state.value("not_finite_in_a_row", int64_t{0});
-  }
+  Device device;
+  together(ranks, "recipe", [&] {
+    device = resolve_device(options.device);
+    resolve_vocabulary(run.recipe);
+    validate(run.recipe.model);
+  });
+  const std::string found =
+      from_root(ranks, "checkpoint to resume", [&] { return checkpoint_to_resume(run.recipe, options.resume, say).value_or(""); });
+  const std::optional<std::string> checkpoint = found.empty() ? std::nullopt : std::optional(found);
+  ResolvedPrecision precision;
+  together(ranks, "data", [&] {
+    const nlohmann::json state = checkpoint ? read_trainer_state(*checkpoint) : nlohmann::json();
+    if (checkpoint) keep_micro_batch(run.recipe, state.at("settings"));
+    resolve_micro_batch(run.recipe);
+    resolve_lanes(run.recipe);
+    precision = resolve_precision(run.recipe);
+    run.precision = precision.why;
+    run.data = std::make_unique<DataStream>(run.recipe);
+    for (const std::string& path : run.recipe.validation)
+      TokenDataset{path};  // opened once, so that damage shows now and not at the first evaluation
+    run.fingerprint = data_fingerprint(run.recipe);
+    run.settings = recipe_settings(run.recipe);
+    read_tokenizer(run);
+    if (checkpoint) {
+      check_resumable(state.at("settings"), state.at("data"), run.settings, run.fingerprint, *checkpoint, say);
+      run.progress = progress_from_json(state.at("progress"));
+      run.evaluation_due = state.value("evaluation_due", false);
+      run.not_finite_in_a_row = state.value("not_finite_in_a_row", int64_t{0});
+    }
+  });
+  check_alike(ranks, dtype_name(precision.dtype), "precision");
+  check_alike(ranks, run.fingerprint.dump(), "data");
   run.plan = std::make_unique<RunPlan>(run.recipe, run.progress);
   if (run.plan->finished(run.progress) && !run.evaluation_due) {
     say(fmt::format("{} is finished: step {} of {}; nothing to do", run.recipe.folder(), run.progress.step, run.plan->total_steps()));
     return run;
   }
   build_model(run, precision.dtype, device, checkpoint);
-  run.peak_gflops = measure_peak_gflops(precision.dtype, num_threads(), kPeakSeconds);
-
-  const std::string folder = run.recipe.folder();
-  make_run_folder(folder);
-  if (!checkpoint) clear_run_folder(folder);
-  console.open_log(folder + "/train.log");
-  describe_run(run.recipe, options.command_line, description(run, checkpoint));
-  run.metrics = std::make_unique<MetricsLog>(folder, run.progress.step, run.recipe.tensorboard, run.evaluation_due);
+  run.peak_gflops = peak_of_all(ranks, precision.dtype);
+  from_root(ranks, "run folder", [&] {
+    const std::string folder = run.recipe.folder();
+    make_run_folder(folder);
+    if (!checkpoint) clear_run_folder(folder);
+    console.open_log(folder + "/train.log");
+    describe_run(run.recipe, options.command_line, description(run, checkpoint));
+    run.metrics = std::make_unique<MetricsLog>(folder, run.progress.step, run.recipe.tensorboard, run.evaluation_due);
+    return "";
+  });
   greet(run, checkpoint, say);
   return run;
 }
@@ -128,7 +181,8 @@ void save_run(RunState& run, Console& console) {
                                 {"not_finite_in_a_row", run.not_finite_in_a_row},
                                 {"settings", run.settings},
                                 {"data", run.fingerprint}};
-  const CheckpointContents contents{run.progress.step, *run.model, run.optimizer.get(), state, hf_config(description), run.tokenizer_json};
+  const CheckpointContents contents{run.progress.step,      *run.model,         run.optimizer.get(),        state,
+                                    hf_config(description), run.tokenizer_json, &run.world->communicator(), run.parallel->owners()};
   console.say("saved " + save_checkpoint(r.folder(), contents, static_cast<int>(r.keep_last)));
 }
 

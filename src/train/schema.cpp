@@ -135,12 +135,13 @@ constexpr KeySpec kKeys[] = {
   {"logging.interval", K::integer, "10", "Steps between console lines (metrics.jsonl has every step)", 1, 1e12},
   {"logging.tensorboard", K::boolean, "true", "Write tb/ for TensorBoard"},
 
-  {"parallel", K::section, "", "Several processes; this version runs in one, on all its cores"},
-  {"parallel.data", K::integer, "1", "Data-parallel ranks", 1, kMillion},
-  {"parallel.lanes", K::integer, "1", "Model replicas within a process", 1, kMillion},
-  {"parallel.tensor", K::integer, "1", "Tensor-parallel ranks", 1, kMillion},
-  {"parallel.context", K::integer, "1", "Context-parallel ranks", 1, kMillion},
-  {"parallel.zero_stage", K::integer, "0", "Sharding of optimizer state over data ranks", 0, 3},
+  {"parallel", K::section, "", "Several processes: mpirun -n P moba-train RECIPE parallel.data=P (docs/distributed.md)"},
+  {"parallel.data", K::integer, "1", "Data-parallel ranks, a power of two; as many processes must be started", 1, kMillion},
+  {"parallel.lanes", K::integer, "", "Lanes of the gradient sum over all ranks, a power of two, at most the micro-batches of a step: the same lanes give the same bits on any number of ranks. Absent: 8, or the most that fit. A rank with several lanes holds log2(lanes of a rank) + 1 gradients; 1 = plain accumulation, one rank", 1, kMillion},
+  {"parallel.tensor", K::integer, "1", "Tensor-parallel ranks; only 1 is built", 1, kMillion},
+  {"parallel.context", K::integer, "1", "Context-parallel ranks; only 1 is built", 1, kMillion},
+  {"parallel.zero_stage", K::integer, "0", "1: optimizer state and fp32 masters are sharded over data ranks (ZeRO-1); 2 and 3 are not built", 0, 3},
+  {"parallel.time_limit", K::number, "600", "Seconds that a rank waits for the others before the run ends with exit code 6", 1, kMillion},
 };
 // clang-format on
 

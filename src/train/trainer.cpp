@@ -2,7 +2,11 @@
 
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
+#include <thread>
 
+#include "kernels/common/threads.h"
+#include "src/distributed/agree.h"
 #include "src/train/evaluate.h"
 #include "src/train/host.h"
 #include "src/train/run_state.h"
@@ -16,26 +20,31 @@ constexpr int64_t kMaxSkipsInARow = 5;
 class Trainer {
  public:
   Trainer(RunState run, Console& console)
-      : run_(std::move(run)), console_(console), saved_step_(run_.progress.step), saved_with_evaluation_due_(run_.evaluation_due) {}
+      : run_(std::move(run)), console_(console), saved_step_(run_.progress.step), saved_with_evaluation_due_(run_.evaluation_due) {
+    run_.parallel->set_signals([] { return Requests{SignalWatch::stop_requested(), SignalWatch::take_save_request()}; });
+  }
 
   ExitCode loop() {
-    if (run_.evaluation_due) evaluate_after(last_step_plan());
-    while (!run_.plan->finished(run_.progress) && !SignalWatch::stop_requested()) {
+    heed(run_.parallel->agree());
+    if (run_.evaluation_due && !stop_) evaluate_after(last_step_plan());
+    while (!run_.plan->finished(run_.progress) && !stop_) {
       if (run_.plan->enter_stage(run_.progress)) say_stage();
       const StepPlan plan = run_.plan->at(run_.progress);
       say_attention(plan);
       const auto begin = std::chrono::steady_clock::now();
-      const std::vector<Sample> samples = run_.data->next(run_.progress, run_.plan->samples_per_step(run_.progress.stage));
+      run_.world->at(run_.progress.step + 1, "step");
+      const SampleShare share = run_.parallel->share(run_.plan->samples_per_step(run_.progress.stage), run_.recipe.micro_batch_size);
+      const std::vector<Sample> samples = run_.data->next(run_.progress, share);
       const StepSettings settings{run_.recipe.micro_batch_size, run_.recipe.grad_clip};
       const StepResult result =
-          training_step(*run_.model, *run_.optimizer, run_.parameters, samples, plan, settings, run_.progress.step + 1);
+          training_step(*run_.model, *run_.optimizer, run_.parameters, samples, plan, settings, run_.progress.step + 1, *run_.parallel);
+      heed(run_.parallel->requests());
       if (!result.updated && give_up(result)) return ExitCode::numeric;
       if (result.updated) run_.not_finite_in_a_row = 0;
       run_.plan->advance(run_.progress);
       report(plan, result, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
       if (due(run_.recipe.eval_interval)) evaluate_after(plan);
-      const bool requested = SignalWatch::take_save_request();
-      if (due(run_.recipe.checkpoint_interval) || requested) save();
+      if (due(run_.recipe.checkpoint_interval) || save_requested_) save();
     }
     return finish();
   }
@@ -43,14 +52,21 @@ class Trainer {
  private:
   bool due(int64_t interval) const { return interval > 0 && (run_.progress.step % interval == 0 || run_.plan->finished(run_.progress)); }
 
+  void heed(const Requests& requests) {
+    stop_ |= requests.stop;
+    save_requested_ |= requests.save;
+  }
+
   void save() {
+    save_requested_ = false;
+    run_.world->at(run_.progress.step, "save");
     save_run(run_, console_);
     saved_step_ = run_.progress.step;
     saved_with_evaluation_due_ = run_.evaluation_due;
   }
 
   ExitCode finish() {
-    if (!SignalWatch::stop_requested() || (run_.plan->finished(run_.progress) && !run_.evaluation_due)) {
+    if (!stop_ || (run_.plan->finished(run_.progress) && !run_.evaluation_due)) {
       console_.say(fmt::format("done: {} steps, {} tokens in {}", run_.progress.step,
                                format_count(static_cast<double>(run_.progress.tokens)), run_.recipe.folder()));
       return ExitCode::done;
@@ -125,6 +141,7 @@ class Trainer {
     line.eta_seconds = mean_seconds_ * static_cast<double>(line.total_steps - p.step);
     const bool first = steps_here_++ == 0;
     console_.step(line, first || p.step % run_.recipe.logging_interval == 0 || run_.plan->finished(p));
+    if (!run_.is_root()) return;
     run_.metrics->write({{"step", p.step},
                          {"tokens", p.tokens},
                          {"train/loss", line.loss},
@@ -138,6 +155,7 @@ class Trainer {
   }
 
   void evaluate_after(const StepPlan& plan) {
+    run_.world->at(run_.progress.step, "evaluation");
     const Recipe& r = run_.recipe;
     EvaluationConfig config;
     config.files = r.validation;
@@ -146,14 +164,19 @@ class Trainer {
     config.document_mask = r.document_mask;
     config.too_long = r.too_long;
     config.ignore_loss_mask = r.train_on_prompt;
+    config.by_example = r.sft && r.packing == Packing::best_fit;
     config.max_tokens = r.eval_max_tokens;
     config.trailing = r.eval_trailing;
     config.bins = r.eval_bins;
     config.tokens_per_pass = r.micro_batch_size * plan.sequence_length;
-    const auto result = evaluate(*run_.model, plan.forward, config, SignalWatch::stop_requested,
-                                 [this](double share) { console_.progress("evaluating", share); });
+    config.ranks = &run_.parallel->ranks();
+    const auto stop = [this] {
+      heed(run_.parallel->agree());
+      return stop_;
+    };
+    const auto result = evaluate(*run_.model, plan.forward, config, stop, [this](double share) { console_.progress("evaluating", share); });
     run_.evaluation_due = !result;
-    if (!result) return;
+    if (!result || !run_.is_root()) return;
     nlohmann::ordered_json line = {{"step", run_.progress.step}};
     line.update(evaluation_json(*result));
     run_.metrics->write(line);
@@ -169,18 +192,48 @@ class Trainer {
   std::vector<LayerAttention> last_layers_;
   double mean_seconds_ = 0;
   int64_t steps_here_ = 0;
-  int64_t saved_step_;  // what the newest checkpoint holds
+  bool stop_ = false, save_requested_ = false;  // by a signal to any rank
+  int64_t saved_step_;                          // what the newest checkpoint holds
   bool saved_with_evaluation_due_;
 };
 
+// Processes on one machine share its cores, unless the launcher or OMP_NUM_THREADS has already given each its own.
+void share_cores(const Launch& launch) {
+  const bool given = std::getenv("OMP_NUM_THREADS") != nullptr || num_threads() < static_cast<int>(std::thread::hardware_concurrency());
+  if (launch.local_size > 1 && !given) set_num_threads(std::max(1, num_threads() / launch.local_size));
+}
+
 }  // namespace
+
+void check_started_processes(const Recipe& recipe, const Launch& launch) {
+  if (launch.size == recipe.data_ranks) return;
+  if (launch.size == 1)
+    throw Error(fmt::format("parallel.data is {}, but this is one process; start it with: mpirun -n {} moba-train {} ...",
+                            recipe.data_ranks, recipe.data_ranks, recipe.file));
+  throw Error(fmt::format("{} started {} processes, but parallel.data is {}; add parallel.data={}", launch.by, launch.size,
+                          recipe.data_ranks, launch.size));
+}
 
 ExitCode train(Recipe recipe, const TrainOptions& options) {
   const SignalWatch signals;
-  Console console;
-  RunState run = open_run(std::move(recipe), options, console);
-  if (!run.model) return ExitCode::done;
-  return Trainer(std::move(run), console).loop();
+  share_cores(options.launch);
+  WorldOptions world_options;
+  world_options.time_limit_seconds = recipe.time_limit;
+  const std::unique_ptr<World> world = World::start(options.launch, world_options);
+  Console console(world->communicator().rank() != 0);
+  ExitCode code = ExitCode::done;
+  try {
+    RunState run = open_run(std::move(recipe), options, *world, console);
+    if (run.model) code = Trainer(std::move(run), console).loop();
+  } catch (const SharedError&) {
+    world->finish();
+    throw;
+  } catch (const std::exception& error) {
+    world->failed(error.what());
+    throw;
+  }
+  world->finish();
+  return code;
 }
 
 }  // namespace moba

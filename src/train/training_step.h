@@ -1,11 +1,12 @@
-// One optimizer step: forward and backward of every micro-batch, clipping, update.
+// One optimizer step: forward and backward of every micro-batch, sum over lanes and ranks, clipping, update.
 #pragma once
+#include <functional>
 #include <span>
 #include <vector>
 
 #include "src/data/sampler.h"
 #include "src/layers/transformer.h"
-#include "src/optim/optimizer.h"
+#include "src/train/data_parallel.h"
 #include "src/train/run_plan.h"
 
 namespace moba {
@@ -21,13 +22,20 @@ struct StepResult {
   bool updated = false;  // false: loss or gradient was not finite, weights and moments are as before
 };
 
+enum class StepPart : uint8_t { data, forward, backward, reduction, update };
+// Called at the end of each part of a step, for benchmarks; may be empty.
+using Lap = std::function<void(StepPart)>;
+
 std::vector<OptimizerParameter> optimizer_parameters(Transformer& model);
 
-// Gradients of loss / counted targets over all samples, added up micro-batch by micro-batch. Returns the loss.
-double accumulate_gradients(Transformer& model, const ForwardOptions& options, std::span<const Sample> samples, int64_t micro_batch_size);
+// samples: this rank's of the step. Leaves in the parameters the gradients of loss / counted targets over the samples of all ranks
+// (with ZeRO-1: in those this rank owns), and returns that loss.
+double accumulate_gradients(Transformer& model, const ForwardOptions& options, std::span<const Sample> samples, int64_t micro_batch_size,
+                            DataParallel& parallel, const Lap& lap = {});
 
 // step: number of this update, from 1.
 StepResult training_step(Transformer& model, Optimizer& optimizer, const std::vector<OptimizerParameter>& parameters,
-                         std::span<const Sample> samples, const StepPlan& plan, const StepSettings& settings, int64_t step);
+                         std::span<const Sample> samples, const StepPlan& plan, const StepSettings& settings, int64_t step,
+                         DataParallel& parallel, const Lap& lap = {});
 
 }  // namespace moba

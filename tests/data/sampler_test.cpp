@@ -257,6 +257,17 @@ TEST(Loader, HandsOutSamplesInOrderFromAnywhere) {
   }
 }
 
+// Two of every six samples from the third on, as the second of three ranks reads a global batch of six.
+TEST(Loader, ReadsItsShareOfEveryBatch) {
+  const DataFolder folder;
+  const auto sampler = std::make_shared<Sampler>(config_for(folder.counting_dataset("a.h5", 9, 23, 50), 10));
+  Loader loader(sampler, 12, 4, {2, 2, 6});
+  for (const int64_t n : {14, 15, 20, 21, 26, 27}) {
+    EXPECT_EQ(loader.position(), n);
+    EXPECT_TRUE(same(loader.next(), sampler->sample(n)));
+  }
+}
+
 TEST(Loader, RethrowsAtTheFailingSampleAndEndsCleanly) {
   const DataFolder folder;
   SamplerConfig config = config_for(folder.counting_dataset("a.h5", 23, 2, 50), 10);

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "kernels/common/check.h"
 #include "tests/layers/model_support.h"
 
@@ -53,6 +55,8 @@ TEST(ModelConfig, PaperSizedCounts) {
   EXPECT_EQ(embedding_parameter_count(c), 2 * 32000 * 1792);
   EXPECT_EQ(parameter_count(c), 2 * 32000 * 1792 + 14 * (block + 2 * 1792) + 1792);
   EXPECT_EQ(matrix_parameter_count(c), 14 * block + 32000 * 1792);
+  const std::vector<int64_t> elements = parameter_elements(c);
+  EXPECT_EQ(std::accumulate(elements.begin(), elements.end(), int64_t{0}), parameter_count(c));
   const std::vector<LayerAttention> layers(14, full_attention());
   EXPECT_DOUBLE_EQ(model_flops_per_token(c, layers, 8192),
                    6.0 * static_cast<double>(matrix_parameter_count(c)) + 14 * 12.0 * 128 * 14 * 4096.5);

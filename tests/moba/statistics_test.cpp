@@ -39,6 +39,16 @@ TEST(RoutingStatistics, BatchesAddUp) {
   EXPECT_EQ(statistics.total().chosen, (std::vector<int64_t>{9, 3, 0}));
 }
 
+TEST(RoutingStatistics, PartsOfSeveralProcessesMergeToTheWhole) {
+  const Tensor selected = Tensor::from<int32_t>(kSelected, {7, 1, 3});
+  RoutingStatistics whole, first, second;
+  for (RoutingStatistics* s : {&whole, &first}) s->add(0, selected, two_sequences(), 2);
+  for (RoutingStatistics* s : {&whole, &second}) s->add(2, selected, two_sequences(), 2);
+  RoutingStatistics merged;
+  for (const RoutingStatistics& part : {first, second, RoutingStatistics()}) merged.merge(RoutingStatistics::unpacked(part.packed()));
+  EXPECT_EQ(merged.packed(), whole.packed());
+}
+
 TEST(RoutingStatistics, DecodePositionsBelongToTheKeySequence) {
   RoutingStatistics statistics;
   statistics.add(0, Tensor::from<int32_t>({2, 0}, {1, 1, 2}), one_sequence(1, 6), 2);

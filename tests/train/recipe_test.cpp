@@ -53,8 +53,19 @@ const Wrong kWrong[] = {
      "12:15: model.attention.schedule: the last until must be 1 (the end of the run), got 0.5"},
     {"schedule_falls", "    moba_topk: 3", "    moba_topk: 3\n    schedule: [{until: 0.5}, {until: 0.2}, {until: 1}]",
      "12:15: model.attention.schedule: until must rise from entry to entry, got 0.2 after 0.5"},
-    {"parallel_not_built", "logging:", "parallel:\n  data: 4\nlogging:",
-     "34:9: parallel.data: this version trains in one process, so the only value is 1, got 4"},
+    {"tensor_parallel", "logging:", "parallel:\n  tensor: 4\nlogging:",
+     "34:11: parallel.tensor: only data parallelism is built, so the only value is 1, got 4"},
+    {"zero_stage", "logging:", "parallel:\n  zero_stage: 3\nlogging:",
+     "34:15: parallel.zero_stage: stages 2 and 3 (sharded gradients and weights) are not built; 0 or 1, got 3"},
+    {"ranks_no_power_of_two", "logging:", "parallel:\n  data: 3\nlogging:",
+     "34:9: parallel.data: must be a power of two (sums are made in a binary tree), got 3; nearest: 2 or 4"},
+    {"more_ranks_than_lanes", "logging:", "parallel:\n  data: 2\n  lanes: 1\nlogging:",
+     "34:9: parallel.data: 2 ranks, but 1 lanes (at FILE:35:10): a rank owns whole lanes, so there can be at most as many ranks"},
+    {"more_lanes_than_micro_batches", "logging:", "parallel:\n  lanes: 4\nlogging:",
+     "34:10: parallel.lanes: 4 lanes, but a step has only 2 micro-batches of 512 tokens; lower it, or leave it out"},
+    {"batch_not_of_ranks", "logging:", "parallel:\n  data: 4\nlogging:",
+     "18:24: train.global_batch_tokens: 1024 is not a multiple of sequence_length 128 x micro_batch_size 4 x parallel.data 4 = 2048; "
+     "smallest: 2048"},
     {"evaluation_without_data", "  validation:", "  #", "13:3: data.validation: missing, and eval.interval is 10 (0 = no evaluation)"},
 };
 

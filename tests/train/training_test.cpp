@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/common/threads.h"
+#include "src/train/batch.h"
 #include "src/train/data_stream.h"
 #include "src/train/evaluate.h"
 #include "src/train/run_plan.h"
@@ -21,7 +22,8 @@ struct Training {
         data(r),
         model(r.model, DType::f32, r.seed),
         parameters(optimizer_parameters(model)),
-        optimizer(make_optimizer(r.optimizer, parameters)) {}
+        parallel(*alone, std::max<int64_t>(r.lanes, 1), 0, parameters),
+        optimizer(parallel.make_optimizer(r.optimizer)) {}
 
   std::vector<double> run(int64_t steps) {
     std::vector<double> losses;
@@ -30,11 +32,14 @@ struct Training {
   }
   StepResult step() {
     plan.enter_stage(progress);
-    const auto samples = data.next(progress, plan.samples_per_step(progress.stage));
+    const auto samples = next_samples();
     const StepResult result = training_step(model, *optimizer, parameters, samples, plan.at(progress),
-                                            {recipe.micro_batch_size, recipe.grad_clip}, progress.step + 1);
+                                            {recipe.micro_batch_size, recipe.grad_clip}, progress.step + 1, parallel);
     plan.advance(progress);
     return result;
+  }
+  std::vector<Sample> next_samples() {
+    return data.next(progress, parallel.share(plan.samples_per_step(progress.stage), recipe.micro_batch_size));
   }
   std::vector<float> weights() const {
     std::vector<float> out;
@@ -51,6 +56,8 @@ struct Training {
   DataStream data;
   Transformer model;
   std::vector<OptimizerParameter> parameters;
+  std::unique_ptr<Communicator> alone = make_self_communicator();
+  DataParallel parallel;
   std::unique_ptr<Optimizer> optimizer;
 };
 
@@ -73,12 +80,55 @@ TEST(Training, MicroBatchesAddUpToTheGlobalBatch) {
   const TrainFolder folder;
   const Recipe whole = folder.recipe({"train.micro_batch_size=8"}), parts = folder.recipe({"train.micro_batch_size=1"});
   Training a(whole), b(parts);
-  const auto samples = a.data.next(a.progress, a.plan.samples_per_step(0));
+  const auto samples = a.next_samples();
   const ForwardOptions options = a.plan.at(a.progress).forward;
-  EXPECT_NEAR(accumulate_gradients(a.model, options, samples, 8), accumulate_gradients(b.model, options, samples, 1), 1e-6);
+  EXPECT_NEAR(accumulate_gradients(a.model, options, samples, 8, a.parallel),
+              accumulate_gradients(b.model, options, samples, 1, b.parallel), 1e-6);
   for (size_t i = 0; i < a.parameters.size(); ++i) {
     const auto ga = a.parameters[i].value.grad().to_vector<float>(), gb = b.parameters[i].value.grad().to_vector<float>();
     EXPECT_TRUE(close_rms(a.parameters[i].name, as_double(gb), as_double(ga), 1e-5));
+  }
+}
+
+// ((0+1)+(2+3))+((4+5)+(6+7)), with each lane's own sum in front, made here by hand from single micro-batches.
+TEST(Training, LanesAreAddedInABinaryTree) {
+  const TrainFolder folder;
+  for (const int64_t lanes : {1, 2, 4, 8}) {
+    Recipe recipe = folder.recipe({"train.micro_batch_size=1", fmt::format("parallel.lanes={}", lanes)});
+    Training laned(recipe);
+    recipe.lanes = 1;
+    Training single(recipe);
+    const auto samples = laned.next_samples();
+    ASSERT_EQ(samples.size(), 8u);
+    const ForwardOptions options = laned.plan.at(laned.progress).forward;
+    const double loss = accumulate_gradients(laned.model, options, samples, 1, laned.parallel);
+    const double scale = 1.0 / static_cast<double>(counted_targets(samples));
+    // Sums of the lanes: losses, and gradients of each parameter.
+    std::vector<double> losses(static_cast<size_t>(lanes), 0);
+    std::vector<std::vector<std::vector<float>>> sums(static_cast<size_t>(lanes));
+    for (size_t lane = 0; lane < sums.size(); ++lane) {
+      const size_t each = samples.size() / sums.size();
+      for (size_t i = 0; i < each; ++i) {
+        const Variable part = single.model.loss(pack_batch(std::span(samples).subspan(lane * each + i, 1)), options, scale);
+        losses[lane] += part.value().item();
+        backward(part);
+      }
+      for (const OptimizerParameter& p : single.parameters) {
+        sums[lane].push_back(p.value.grad().to_vector<float>());
+        p.value.zero_grad();
+      }
+    }
+    for (size_t distance = 1; distance < sums.size(); distance *= 2)
+      for (size_t lane = 0; lane < sums.size(); lane += 2 * distance) {
+        losses[lane] += losses[lane + distance];
+        for (size_t p = 0; p < sums[lane].size(); ++p)
+          for (size_t i = 0; i < sums[lane][p].size(); ++i) sums[lane][p][i] += sums[lane + distance][p][i];
+      }
+    EXPECT_EQ(loss, losses[0]) << lanes << " lanes";
+    for (size_t p = 0; p < sums[0].size(); ++p) {
+      const auto got = laned.parameters[p].value.grad().to_vector<float>();
+      EXPECT_TRUE(same_bits(laned.parameters[p].name, got.data(), sums[0][p].data(), got.size() * sizeof(float))) << lanes << " lanes";
+    }
   }
 }
 

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <optional>
 
+#include "src/distributed/agree.h"
 #include "src/train/dry_run.h"
 #include "src/train/recipe.h"
 #include "src/train/schema.h"
@@ -16,6 +17,7 @@ struct Arguments {
   std::string recipe;
   RecipeOptions recipe_options;
   TrainOptions train;
+  bool started = false;  // with the other ranks: what comes before, all ranks find alike
   bool dry_run = false, print_config = false, help_recipe = false;
   std::string explain, dump_schema;
 };
@@ -40,7 +42,8 @@ void declare(CLI::App& app, Arguments& a) {
   app.add_flag("--help-recipe", a.help_recipe, "Print the table of all keys, then stop");
   app.add_option("--dump-schema", a.dump_schema, "json or markdown")->group("");
   app.footer(
-      "Exit codes: 0 done, 2 bad recipe or usage, 3 corrupt input, 4 loss or gradient not finite, 5 input/output, 75 stopped by a signal "
+      "Exit codes: 0 done, 2 bad recipe or usage, 3 corrupt input, 4 loss or gradient not finite, 5 input/output, 6 a rank lost, 75 "
+      "stopped by a signal "
       "(resumable).");
 }
 
@@ -68,7 +71,37 @@ ExitCode run(Arguments& a) {
     std::fputs(resolved_yaml(recipe).c_str(), stdout);
     return ExitCode::done;
   }
+  check_started_processes(recipe, a.train.launch);
+  a.started = true;
   return train(std::move(recipe), a.train);
+}
+
+// What every rank finds alike is printed by rank 0; what one alone ran into, by that one with its number.
+void print_error(const Launch& launch, const char* what, bool alike) {
+  if (alike && launch.rank > 0) return;
+  const std::string who = alike || launch.size == 1 ? "" : fmt::format("rank {}: ", launch.rank);
+  std::fprintf(stderr, "%s%s\n", who.c_str(), what);
+}
+
+ExitCode ended(Arguments& a) {
+  const Launch& launch = a.train.launch;
+  try {
+    return run(a);
+  } catch (const SharedError& e) {
+    print_error(launch, e.what(), true);
+    return e.code();
+  } catch (const Error& e) {
+    print_error(launch, e.what(), !a.started);
+    return e.code();
+  } catch (const std::bad_alloc&) {
+    print_error(launch,
+                "out of memory; lower train.micro_batch_size or set train.activation_checkpointing: block (--dry-run predicts memory)",
+                false);
+    return ExitCode::usage;
+  } catch (const std::exception& e) {
+    print_error(launch, (std::string("error: ") + e.what()).c_str(), false);
+    return ExitCode::io;
+  }
 }
 
 }  // namespace
@@ -78,22 +111,11 @@ int main(int argc, char** argv) {
   Arguments arguments;
   declare(app, arguments);
   arguments.train.command_line = joined(argc, argv);
+  arguments.train.launch = read_launch();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : static_cast<int>(ExitCode::usage);
   }
-  try {
-    return static_cast<int>(run(arguments));
-  } catch (const Error& e) {
-    std::fprintf(stderr, "%s\n", e.what());
-    return static_cast<int>(e.code());
-  } catch (const std::bad_alloc&) {
-    std::fprintf(stderr,
-                 "out of memory; lower train.micro_batch_size or set train.activation_checkpointing: block (--dry-run predicts memory)\n");
-    return static_cast<int>(ExitCode::usage);
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "error: %s\n", e.what());
-    return static_cast<int>(ExitCode::io);
-  }
+  return static_cast<int>(ended(arguments));
 }
