@@ -65,7 +65,17 @@ class Trainer {
     saved_with_evaluation_due_ = run_.evaluation_due;
   }
 
+  // How much of the ranks' reductions ran while this rank computed.
+  void say_overlap() {
+    const GradientSum& sum = run_.parallel->gradients();
+    if (sum.reduction_seconds() == 0) return;
+    const double hidden = std::max(0.0, 1 - sum.waited_seconds() / sum.reduction_seconds());
+    console_.say(fmt::format("gradient reduction: {:.2f} s in {} steps, {:.0f} % of it behind the backward pass", sum.reduction_seconds(),
+                             steps_here_, 100 * hidden));
+  }
+
   ExitCode finish() {
+    say_overlap();
     if (!stop_ || (run_.plan->finished(run_.progress) && !run_.evaluation_due)) {
       console_.say(fmt::format("done: {} steps, {} tokens in {}", run_.progress.step,
                                format_count(static_cast<double>(run_.progress.tokens)), run_.recipe.folder()));
