@@ -36,7 +36,7 @@ std::vector<std::pair<std::string, double>> scalars_of(const nlohmann::ordered_j
     if (value.is_number()) out.emplace_back(key, value.get<double>());
     if (!value.is_array()) continue;
     for (size_t i = 0; i < value.size(); ++i)
-      if (value[i].is_number()) out.emplace_back(fmt::format("{}/{:02}", key, i), value[i].get<double>());
+      if (value[i].is_number() && std::isfinite(value[i].get<double>())) out.emplace_back(fmt::format("{}/{:02}", key, i), value[i].get<double>());
   }
   return out;
 }

@@ -124,8 +124,8 @@ constexpr KeySpec kKeys[] = {
   {"eval", K::section, "", "Evaluation in the run, on data.validation"},
   {"eval.interval", K::integer, "0", "Steps between evaluations, and at the end; 0 = none", 0, 1e12},
   {"eval.max_tokens", K::integer, "0", "Validation tokens of one evaluation; 0 = all", 0, kTokens},
-  {"eval.trailing", K::integer, "0", "Trailing loss: over the last so many tokens of full windows; 0 = none", 0, 1e9},
-  {"eval.bins", K::integer, "16", "Parts of a window in the loss by position; 0 = none", 0, 65536},
+  {"eval.trailing", K::integer, "0", "Trailing loss: over the last so many tokens of full windows of documents; with task: sft over the last so many counted targets of each example; 0 = none", 0, 1e9},
+  {"eval.bins", K::integer, "16", "Parts of sequence_length in the loss by position: in full windows of documents; with task: sft in each packed example, whose first token has position 0; 0 = none", 0, 65536},
 
   {"checkpoint", K::section, "", "Checkpoints, in the run's folder"},
   {"checkpoint.interval", K::integer, "1000", "Steps between checkpoints, and at the end; 0 = none", 0, 1e12},

@@ -12,6 +12,7 @@ struct LossOptions {
   int64_t sequence_length = 0;  // 0: the model's max_position_embeddings
   int64_t trailing = 0, bins = 0;
   int64_t max_tokens = 0;
+  std::string task;  // pretrain or sft; empty: sft if the data has a loss mask
   bool document_mask = false, routing = false, json = false;
 };
 void run_loss(const ModelOptions& model, const LossOptions& options);

@@ -21,7 +21,9 @@ EvaluationConfig evaluation_config(const LoadedModel& model, const LossOptions& 
   EvaluationConfig config;
   config.files = {o.data};
   config.sequence_length = o.sequence_length > 0 ? o.sequence_length : model.description.model.max_position_embeddings;
-  config.document_mask = o.document_mask;
+  config.by_example = o.task.empty() ? TokenDataset(o.data).info().has_loss_mask : o.task == "sft";
+  config.packing = config.by_example ? Packing::best_fit : Packing::concat;
+  config.document_mask = o.document_mask || config.by_example;
   config.max_tokens = o.max_tokens;
   config.trailing = o.trailing;
   config.bins = o.bins;
@@ -30,7 +32,7 @@ EvaluationConfig evaluation_config(const LoadedModel& model, const LossOptions& 
 
 // Per MoBA layer and head: share of the queries of block i that read block j, [N, N].
 ordered_json block_use_json(LoadedModel& model, const EvaluationConfig& evaluation) {
-  SamplerConfig sampling;
+  SamplerConfig sampling;  // rows of one sequence each: pictures of unequal pieces have no average
   sampling.sources = {{evaluation.files.front(), 1}};
   sampling.sequence_length = evaluation.sequence_length;
   sampling.shuffle = false;
@@ -82,7 +84,7 @@ ordered_json result_json(const EvaluationResult& r, const EvaluationConfig& conf
                       {"bits_per_byte", r.bits_per_byte},
                       {"targets", r.targets},
                       {"sequence_length", config.sequence_length},
-                      {"windows", r.windows}};
+                      {config.by_example ? "examples" : "windows", r.windows}};
   if (r.trailing_loss) out["trailing_loss"] = *r.trailing_loss;
   if (!r.position_loss.empty()) out["position_loss"] = r.position_loss;
   return out;
@@ -91,8 +93,10 @@ ordered_json result_json(const EvaluationResult& r, const EvaluationConfig& conf
 void print_result(const EvaluationResult& r, const EvaluationConfig& config) {
   fmt::print("loss           {:.4f} nats per token ({:.4f} bits per byte) over {} targets, sequences of {}\n", r.loss, r.bits_per_byte,
              r.targets, config.sequence_length);
-  if (config.trailing > 0 || config.bins > 0) fmt::print("full windows   {}\n", r.windows);
-  if (r.trailing_loss) fmt::print("trailing loss  {:.4f} over the last {} tokens of each window\n", *r.trailing_loss, config.trailing);
+  if (config.trailing > 0 || config.bins > 0) fmt::print("{}   {}\n", config.by_example ? "examples    " : "full windows", r.windows);
+  if (r.trailing_loss)
+    fmt::print("trailing loss  {:.4f} over the last {} {}\n", *r.trailing_loss, config.trailing,
+               config.by_example ? "counted targets of each example" : "tokens of each window");
   const auto bins = static_cast<int64_t>(r.position_loss.size());
   for (int64_t i = 0; i < bins; ++i)
     fmt::print("  tokens {:>7} to {:>7}  {:.4f}\n", (i * config.sequence_length + bins - 1) / bins,

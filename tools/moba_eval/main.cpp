@@ -34,10 +34,21 @@ int run(int argc, char** argv) {
   loss_command->add_option("--data", loss.data, "Token dataset, X.h5")->required();
   loss_command->add_option("--sequence-length", loss.sequence_length, "Tokens of a sequence (default: max_position_embeddings)")
       ->check(CLI::PositiveNumber);
-  loss_command->add_option("--trailing", loss.trailing, "Also the loss over the last M tokens of full windows")
+  loss_command
+      ->add_option(
+          "--trailing", loss.trailing,
+          "Also the loss over the last M tokens of full windows of documents; sft: over the last M counted targets of each example")
       ->check(CLI::NonNegativeNumber);
-  loss_command->add_option("--bins", loss.bins, "Also the loss by position, in n parts of full windows")->check(CLI::NonNegativeNumber);
+  loss_command
+      ->add_option("--bins", loss.bins,
+                   "Also the loss by position, in n parts of full windows of documents; sft: by position within each example")
+      ->check(CLI::NonNegativeNumber);
   loss_command->add_option("--max-tokens", loss.max_tokens, "Stop after so many tokens (default: all)")->check(CLI::NonNegativeNumber);
+  loss_command
+      ->add_option("--task", loss.task,
+                   "How the data is packed: pretrain cuts running text anywhere; sft puts whole examples side by side, each attending to "
+                   "itself only, and drops those longer than a sequence (default: sft if the data has a loss mask)")
+      ->check(CLI::IsMember({"pretrain", "sft"}));
   loss_command->add_flag("--document-mask", loss.document_mask, "Attention stays inside documents");
   auto* json_flag = loss_command->add_flag("--json", loss.json, "One JSON object");
   loss_command->add_flag("--routing", loss.routing, "With --json: which block reads which, by layer and head")->needs(json_flag);

@@ -1,0 +1,149 @@
+// Evaluation against sums made by hand: instruction data by position within the example, and sums that do not depend on how
+// samples are spread.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "src/autograd/variable.h"
+#include "src/train/evaluate.h"
+#include "src/train/run_plan.h"
+#include "tests/train/train_support.h"
+
+namespace moba::test {
+namespace {
+
+struct Model {
+  explicit Model(const Recipe& recipe) : transformer(recipe.model, DType::f32, recipe.seed), options(RunPlan(recipe, {}).at({}).forward) {}
+  Transformer transformer;
+  ForwardOptions options;
+};
+
+struct Example {
+  std::vector<int32_t> tokens;
+  std::vector<uint8_t> counts;
+};
+
+// Two turns each, of a length of their own; none fills a sequence of 128, and several share a row.
+std::vector<Example> examples() {
+  std::vector<Example> out;
+  for (const int length : {90, 30, 61, 17, 110, 45}) {
+    Example e;
+    for (int i = 0; i < length; ++i) {
+      e.tokens.push_back(i + 1 == length ? 256 : 32 + (i * i + 7 * length) % 90);
+      e.counts.push_back((i >= length / 4 && i < length / 2) || (i >= length - length / 5 && i + 1 < length));
+    }
+    out.push_back(e);
+  }
+  return out;
+}
+
+void write_examples(const std::string& path, bool with_mask) {
+  TokenDatasetWriter writer(path, 257, 256, -1, make_byte_tokenizer()->json(), with_mask);
+  for (const Example& e : examples()) with_mask ? writer.add_document(e.tokens, e.counts) : writer.add_document(e.tokens);
+  writer.finish();
+}
+
+// The example alone in a pass, made by hand: nats of token t + 1 given those up to t.
+std::vector<double> nats_of(Model& model, const Example& e) {
+  const std::vector<int32_t> inputs(e.tokens.begin(), e.tokens.end() - 1), targets(e.tokens.begin() + 1, e.tokens.end());
+  const auto count = static_cast<int32_t>(inputs.size());
+  std::vector<int32_t> positions;
+  for (int32_t t = 0; t < count; ++t) positions.push_back(t);
+  TokenBatch batch;
+  batch.tokens = Tensor::from(inputs, {count});
+  batch.targets = Tensor::from(targets, {count});
+  batch.positions = Tensor::from(positions, {count});
+  batch.sequences.cu_seqlens_q = batch.sequences.cu_seqlens_k = Tensor::from(std::vector<int32_t>{0, count}, {2});
+  const NoGrad no_grad;
+  Tensor token_losses;
+  model.transformer.loss(batch, model.options, 1.0, &token_losses);
+  return token_losses.to_vector<double>();
+}
+
+struct Mean {
+  double sum = 0;
+  int64_t count = 0;
+  void add(double x) { sum += x, ++count; }
+  double value() const { return count ? sum / static_cast<double>(count) : std::nan(""); }
+};
+
+EvaluationConfig sft_config(const std::string& file) {
+  EvaluationConfig config;
+  config.files = {file};
+  config.sequence_length = 128;
+  config.packing = Packing::best_fit;
+  config.document_mask = config.by_example = true;
+  config.bins = 8;
+  config.trailing = 5;
+  config.tokens_per_pass = 256;
+  return config;
+}
+
+class SftEvaluation : public ::testing::TestWithParam<bool> {};
+
+// The parameter: every token of an example counts (sft.train_on_prompt), or the responses only.
+TEST_P(SftEvaluation, PositionAndTrailingCountWithinExamplesOfPackedRows) {
+  const bool everything = GetParam();
+  const TrainFolder folder;
+  Model model(folder.recipe());
+  write_examples(folder.path("sft.h5"), true);
+  std::vector<Mean> bins(8);
+  Mean all, trailing;
+  for (const Example& e : examples()) {
+    const std::vector<double> nats = nats_of(model, e);
+    std::vector<double> counted;
+    for (size_t t = 0; t < nats.size(); ++t) {
+      if (!everything && !e.counts[t + 1]) continue;
+      bins[t * 8 / 128].add(nats[t]);
+      all.add(nats[t]);
+      counted.push_back(nats[t]);
+    }
+    for (size_t i = counted.size() > 5 ? counted.size() - 5 : 0; i < counted.size(); ++i) trailing.add(counted[i]);
+  }
+  ASSERT_EQ(bins.back().count, 0) << "no example is that long";
+  EvaluationConfig config = sft_config(folder.path("sft.h5"));
+  config.ignore_loss_mask = everything;
+  const auto result = evaluate(model.transformer, model.options, config);
+  ASSERT_TRUE(result);
+  EXPECT_EQ(result->targets, all.count);
+  EXPECT_EQ(result->windows, 6);
+  EXPECT_NEAR(result->loss, all.value(), 1e-6);
+  ASSERT_TRUE(result->trailing_loss);
+  EXPECT_NEAR(*result->trailing_loss, trailing.value(), 1e-6);
+  ASSERT_EQ(result->position_loss.size(), bins.size());
+  for (size_t i = 0; i < bins.size(); ++i) {
+    if (bins[i].count > 0)
+      EXPECT_NEAR(result->position_loss[i], bins[i].value(), 1e-6) << "bin " << i;
+    else
+      EXPECT_TRUE(std::isnan(result->position_loss[i])) << "bin " << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, SftEvaluation, ::testing::Bool(), [](const auto& p) { return p.param ? "everything" : "responses"; });
+
+// 128 counted targets in each sample, so that means times a power of two are the sums, bit for bit.
+TEST(Evaluation, TheSumOfASetIsTheSumOfItsSamplesSums) {
+  const TrainFolder folder;
+  Model model(folder.recipe());
+  EvaluationConfig config;
+  config.sequence_length = config.tokens_per_pass = 128;
+  std::vector<std::string> files;
+  double sum = 0;
+  for (int i = 0; i < 8; ++i) {
+    files.push_back(folder.path("part" + std::to_string(i) + ".h5"));
+    TokenDatasetWriter writer(files.back(), 257, 256, -1, make_byte_tokenizer()->json(), false);
+    std::vector<int32_t> tokens;
+    for (int t = 0; t < 129; ++t) tokens.push_back((t * t * (i + 3) + 11 * i) % 257);
+    writer.add_document(tokens);
+    writer.finish();
+    config.files = {files.back()};
+    sum += evaluate(model.transformer, model.options, config)->loss * 128;
+  }
+  config.files = files;
+  const auto whole = evaluate(model.transformer, model.options, config);
+  ASSERT_EQ(whole->targets, 8 * 128);
+  EXPECT_EQ(whole->loss * (8 * 128), sum);
+}
+
+}  // namespace
+}  // namespace moba::test
