@@ -17,6 +17,7 @@ struct SamplerConfig {
   struct Source {
     std::string path;
     double weight = 1;
+    bool operator==(const Source&) const = default;
   };
   std::vector<Source> sources;
   int64_t sequence_length = 0;  // T; a sample is T+1 tokens

@@ -40,8 +40,10 @@ RunPlan::RunPlan(const Recipe& recipe, const Progress& start) : recipe_(recipe) 
 bool RunPlan::enter_stage(Progress& progress) const {
   const int64_t stage = schedule_stage(stage_clock_, progress.tokens, total_tokens_);
   if (stage == progress.stage) return false;
+  const StageRecipe &from = recipe_.stages.at(static_cast<size_t>(progress.stage)), &to = recipe_.stages.at(static_cast<size_t>(stage));
+  const bool same_sampler = from.sequence_length == to.sequence_length && from.sources == to.sources;
+  if (!same_sampler) progress.samples = 0;
   progress.stage = stage;
-  progress.samples = 0;
   return true;
 }
 

@@ -15,7 +15,7 @@ struct Progress {
   int64_t step = 0;     // finished updates
   int64_t tokens = 0;   // consumed
   int64_t stage = 0;    // of train.stages
-  int64_t samples = 0;  // consumed in this stage
+  int64_t samples = 0;  // consumed of this stage's sampler, by the stages before it too where they share it
   bool operator==(const Progress&) const = default;
 };
 nlohmann::json to_json(const Progress& progress);
@@ -37,7 +37,8 @@ class RunPlan {
   int64_t total_steps() const { return total_steps_; }
   int64_t total_tokens() const { return total_tokens_; }
   bool finished(const Progress& progress) const { return progress.step >= total_steps_; }
-  // Before a step: enters the stage that its tokens so far call for. True if the stage changed.
+  // Before a step: enters the stage that its tokens so far call for. True if the stage changed. A stage with the sequence length
+  // and the files of the one before it goes on where that one stopped; any other begins with its sampler's first sample.
   bool enter_stage(Progress& progress) const;
   StepPlan at(const Progress& progress) const;
   void advance(Progress& progress) const;

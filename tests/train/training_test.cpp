@@ -212,6 +212,51 @@ TEST(RunPlan, StagesBeginAtTheFirstStepPastTheirStart) {
   EXPECT_EQ(p.samples, 10 * 4);
 }
 
+// Stages 0 and 1 differ in attention alone, stage 2 in the sequence length.
+TEST(RunPlan, StagesThatShareTheirSamplerGoOnAndResumeAnywhere) {
+  const TrainFolder folder;
+  const Recipe r = folder.recipe(
+      {"train.stages=[{sequence_length: 128, until: 3072, attention: full}, {sequence_length: 128, until: 6144, attention: moba}, "
+       "{sequence_length: 64, until: 1}]",
+       "train.max_steps=8"});
+  const RunPlan plan(r, {});
+  DataStream whole(r);
+  const Sampler first(stage_sampler(r, 0)), last(stage_sampler(r, 2));
+  Progress p;
+  std::vector<int64_t> stages;
+  for (int64_t n = 0, in_last = 0; !plan.finished(p);) {
+    const Progress saved = p;
+    plan.enter_stage(p);
+    stages.push_back(p.stage);
+    const int64_t count = plan.samples_per_step(p.stage);
+    const std::vector<Sample> samples = whole.next(p, count);
+    // The same step after a resume from the state that a checkpoint before it would hold.
+    Progress resumed = progress_from_json(to_json(saved));
+    plan.enter_stage(resumed);
+    EXPECT_EQ(resumed, p);
+    const std::vector<Sample> again = DataStream(r).next(resumed, count);
+    for (size_t i = 0; i < samples.size(); ++i) {
+      const Sample want = p.stage < 2 ? first.sample(n++) : last.sample(in_last++);
+      EXPECT_EQ(samples[i].tokens, want.tokens) << "step " << p.step + 1;
+      EXPECT_EQ(again[i].tokens, want.tokens) << "step " << p.step + 1 << ", resumed";
+    }
+    plan.advance(p);
+  }
+  EXPECT_EQ(stages, (std::vector<int64_t>{0, 0, 0, 1, 1, 1, 2, 2}));
+}
+
+TEST(RunPlan, AStageWithOtherFilesBeginsWithTheirFirstSample) {
+  const TrainFolder folder;
+  const Recipe r = folder.recipe({"train.stages=[{sequence_length: 128, until: 2048}, {sequence_length: 128, until: 1, data: [{path: " +
+                                  folder.path("validation.h5") + "}]}]"});
+  const RunPlan plan(r, {});
+  Progress p;
+  for (int i = 0; i < 2; ++i) plan.enter_stage(p), plan.advance(p);
+  EXPECT_EQ(p.samples, 16);
+  EXPECT_TRUE(plan.enter_stage(p));
+  EXPECT_EQ(p.samples, 0);
+}
+
 TEST(RunPlan, LengthInTokensRoundsUpAndSurvivesAChangeOfBatch) {
   const TrainFolder folder;
   Recipe r = folder.recipe({"train.max_tokens=5000"});
