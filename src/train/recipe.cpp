@@ -239,6 +239,34 @@ void write_back(Recipe& r) {
   set("data.document_mask", r.document_mask ? "true" : "false");
 }
 
+// Every type that is named in a part of the tree.
+void replace_types(YamlNode& node, const YamlNode& type) {
+  for (auto& [name, value] : node.entries) {
+    if (name == "type" && value.kind == YamlNode::Kind::scalar)
+      value = type;
+    else
+      replace_types(value, type);
+  }
+  for (YamlNode& item : node.items) replace_types(item, type);
+}
+
+// The tree with --attn and --hybrid-layers worked into its keys: they stand above every place where a type is named.
+void write_options_back(const Recipe& r, YamlNode& tree) {
+  const AttentionPlan& plan = r.attention;
+  const YamlNode type = yaml_scalar(attention_type_name(plan.command_line ? plan.command_line->type : AttentionType::moba));
+  for (const char* path : {"model.attention", "train.stages"}) {
+    YamlNode part = *find_path(tree, path);
+    replace_types(part, type);
+    set_path(tree, path, std::move(part), "command line");
+  }
+  YamlNode full;
+  full.kind = YamlNode::Kind::list;
+  if (plan.hybrid_layers)
+    for (const int64_t layer : parse_hybrid_layers(*plan.hybrid_layers, r.model.num_hidden_layers))
+      full.items.push_back(yaml_scalar(std::to_string(layer)));
+  set_path(tree, "model.attention.full_attention_layers", std::move(full), "command line");
+}
+
 [[noreturn]] void throw_all(const std::vector<std::string>& errors) { throw Error(fmt::format("{}", fmt::join(errors, "\n"))); }
 
 }  // namespace
@@ -290,6 +318,20 @@ Recipe read_recipe(const std::string& file, const RecipeOptions& options) {
   return r;
 }
 
-std::string resolved_yaml(const Recipe& recipe) { return emit_yaml(recipe.tree); }
+std::string resolved_yaml(const Recipe& recipe) {
+  const AttentionPlan& plan = recipe.attention;
+  std::string options;
+  if (plan.command_line)
+    options += fmt::format(" --attn {}", plan.command_line->naive ? "moba_naive" : attention_type_name(plan.command_line->type));
+  if (plan.hybrid_layers) options += fmt::format(" --hybrid-layers {}", *plan.hybrid_layers);
+  if (options.empty()) return emit_yaml(recipe.tree);
+  // The plain kernel has no key: it exists to check the others by.
+  if (plan.command_line && plan.command_line->naive)
+    return fmt::format("# The run was started with{0}, which is not in the keys below: add{0} to repeat it.\n", options) +
+           emit_yaml(recipe.tree);
+  YamlNode tree = recipe.tree;
+  write_options_back(recipe, tree);
+  return fmt::format("# The run was started with{}; model.attention below says the same without it.\n", options) + emit_yaml(tree);
+}
 
 }  // namespace moba

@@ -84,7 +84,8 @@ std::vector<std::string> missing_inputs(const Recipe& recipe);
 // passed over; Error if the size stays unknown.
 void resolve_vocabulary(Recipe& recipe);
 
-// The complete recipe as YAML: what --print-config shows and resolved.yaml keeps.
+// The complete recipe as YAML: what --print-config shows and resolved.yaml keeps. --attn and --hybrid-layers are worked into
+// model.attention, so that the file alone gives the same model; moba_naive, which has no key, is named in a comment.
 std::string resolved_yaml(const Recipe& recipe);
 
 // --attn NAME as attention of every layer; sizes come from the recipe. Error with the allowed names.

@@ -195,6 +195,26 @@ TEST(MobaTrain, StoppedAndResumedEqualsUndisturbed) {
   EXPECT_EQ(comparable(disturbed), comparable(undisturbed));
 }
 
+// Nothing but the resolved recipe is needed to train the same model, whatever stood on the command line.
+TEST(MobaTrain, ResolvedRecipeTrainsTheSameModel) {
+  const TrainFolder folder;
+  const std::vector<std::string> options[] = {{"--attn", "full"}, {"--hybrid-layers", "last1"}, {"optimizer.lr=2e-2"}};
+  std::string before;
+  for (const auto& option : options) {
+    fs::remove_all(folder.path("runs"));
+    std::vector<std::string> arguments = {folder.path("tiny.yaml"), "train.max_steps=4"};
+    arguments.insert(arguments.end(), option.begin(), option.end());
+    Program run(folder, arguments);
+    ASSERT_EQ(run.wait(), 0) << run.output();
+    Program same(folder, {folder.path("runs/tiny/resolved.yaml"), "run.name=same"});
+    ASSERT_EQ(same.wait(), 0) << same.output();
+    const std::string trained = weights(folder);
+    EXPECT_TRUE(text_of(folder.path("runs/same/checkpoints/latest/model.safetensors")) == trained) << option[0];
+    EXPECT_NE(trained, before) << option[0] << " had no effect";
+    before = trained;
+  }
+}
+
 TEST(MobaTrain, SaveRequestSavesAndGoesOn) {
   const TrainFolder folder;
   Program run(folder, {folder.path("tiny.yaml"), "checkpoint.interval=1000", "train.max_steps=60", "checkpoint.keep_last=0"});

@@ -254,5 +254,62 @@ TEST(Recipe, ResolvedConfigReadsBackAsTheSameRecipe) {
   EXPECT_EQ(again.attention.layers[0].rope, false);
 }
 
+struct Options {
+  const char* name;
+  std::optional<std::string> attention, hybrid_layers;
+  std::vector<std::string> overrides;
+};
+
+// Types named wherever they can be, so that an option that stands above them must change each.
+const std::string kTypedLayers =
+    "model.attention.layers=[{layers: [0], type: window, window: 8, rope: false}, {layers: [2], moba_topk: 2}]";
+const std::string kTypedSchedule =
+    "model.attention.schedule=[{until: 0.3, type: full}, {until: 0.6, moba_topk: 4}, {until: 1, type: moba, moba_chunk_size: 32}]";
+const std::string kTypedStages =
+    "train.stages=[{sequence_length: 64, until: 0.4, attention: full}, {sequence_length: 128, until: 0.7, attention: {moba_topk: 2}}, "
+    "{sequence_length: 128, until: 1, attention: {type: moba, moba_topk: 5}}]";
+
+const Options kOptions[] = {
+    {"full", "full", {}, {kTypedLayers, kTypedSchedule}},
+    {"moba_over_pinned_layers", "moba", {}, {kTypedLayers, kTypedStages, "model.attention.full_attention_layers=[1, 3]"}},
+    {"window", "window", {}, {"model.attention.window=16", kTypedSchedule, "model.attention.full_attention_layers=[1]"}},
+    {"hybrid", {}, "last2", {kTypedLayers, kTypedStages}},
+    {"hybrid_none", {}, "none", {"model.attention.type=full", kTypedSchedule}},
+    {"hybrid_and_moba", "moba", "0,3", {kTypedLayers, kTypedSchedule}},
+};
+
+class ResolvedOptions : public ::testing::TestWithParam<Options> {};
+
+TEST_P(ResolvedOptions, ResolvedConfigAloneGivesTheSameAttention) {
+  const Options& o = GetParam();
+  const TrainFolder folder;
+  RecipeOptions options;
+  options.overrides = o.overrides;
+  options.overrides.insert(options.overrides.end(), {"model.num_hidden_layers=4", "train.micro_batch_size=1"});
+  options.attention = o.attention;
+  options.hybrid_layers = o.hybrid_layers;
+  const Recipe first = read_recipe(folder.path("tiny.yaml"), options);
+  folder.write("resolved.yaml", resolved_yaml(first));
+  const Recipe again = read_recipe(folder.path("resolved.yaml"), {});
+  EXPECT_FALSE(again.attention.command_line || again.attention.hybrid_layers);
+  for (int64_t layer = 0; layer < 4; ++layer)
+    for (int64_t tokens = 0; tokens < 100; tokens += 5) {
+      const PlannedAttention want = attention_at(first.attention, layer, 4, tokens, 100);
+      const PlannedAttention got = attention_at(again.attention, layer, 4, tokens, 100);
+      EXPECT_TRUE(got.attention == want.attention && got.rope == want.rope) << "layer " << layer << " at " << tokens << " of 100:\n"
+                                                                            << resolved_yaml(first);
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, ResolvedOptions, ::testing::ValuesIn(kOptions),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+TEST(Recipe, ResolvedConfigNamesTheOptionsThatHaveNoKey) {
+  const TrainFolder folder;
+  const std::string text = resolved_yaml(folder.recipe({}, "moba_naive"));
+  EXPECT_EQ(text.find("# The run was started with --attn moba_naive, "), 0u) << text;
+  EXPECT_EQ(resolved_yaml(folder.recipe()).find('#'), std::string::npos);
+}
+
 }  // namespace
 }  // namespace moba::test
