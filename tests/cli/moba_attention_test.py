@@ -119,7 +119,7 @@ def check_errors(folder):
     changed("q: has 2 dimensions", q=np.zeros((20, 16), np.float32))
     changed("grad_out is", grad_out=np.zeros((19, 2, 8), np.float32))
     changed("cu_seqlens_q[1] = 19", 2, cu_seqlens=np.array([0, 19], np.int32))
-    refused(3, "no such file", os.path.join(folder, "absent.h5"), result)
+    refused(2, "no such file", os.path.join(folder, "absent.h5"), result)
     with open(bad, "wb") as f:
         f.write(b"not HDF5")
     refused(3, "not an HDF5 file", bad, result)

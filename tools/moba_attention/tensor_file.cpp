@@ -14,8 +14,8 @@ using hdf5::Handle;
 TensorReader::TensorReader(const std::string& path) : path_(path) {
   file_ = Handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
   if (file_.valid()) return;
-  const bool exists = std::filesystem::exists(path);
-  throw Error(fmt::format("{}: {}", path, exists ? "not an HDF5 file, or not readable" : "no such file"), ExitCode::corrupt_input);
+  MOBA_CHECK(std::filesystem::exists(path), "{}: no such file; make it with q, k, v and cu_seqlens (moba-attention --help)", path);
+  throw Error(fmt::format("{}: not an HDF5 file, or not readable", path), ExitCode::corrupt_input);
 }
 
 void TensorReader::fail(const char* name, const std::string& why) const {

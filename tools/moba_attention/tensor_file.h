@@ -14,7 +14,8 @@ struct FileTensor {
   int64_t dim(size_t i) const { return static_cast<int64_t>(shape[i]); }
 };
 
-// Every failure is an Error with exit code 3 that names the file and the object.
+// Every failure is an Error that names the file and the object: exit code 2 for a file that does not exist, 3 for one that cannot
+// be used.
 class TensorReader {
  public:
   explicit TensorReader(const std::string& path);
