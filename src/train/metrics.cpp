@@ -1,5 +1,7 @@
 #include "src/train/metrics.h"
 
+#include <unistd.h>
+
 #include <cerrno>
 #include <cmath>
 #include <cstring>
@@ -36,7 +38,8 @@ std::vector<std::pair<std::string, double>> scalars_of(const nlohmann::ordered_j
     if (value.is_number()) out.emplace_back(key, value.get<double>());
     if (!value.is_array()) continue;
     for (size_t i = 0; i < value.size(); ++i)
-      if (value[i].is_number() && std::isfinite(value[i].get<double>())) out.emplace_back(fmt::format("{}/{:02}", key, i), value[i].get<double>());
+      if (value[i].is_number() && std::isfinite(value[i].get<double>()))
+        out.emplace_back(fmt::format("{}/{:02}", key, i), value[i].get<double>());
   }
   return out;
 }
@@ -53,6 +56,11 @@ MetricsLog::MetricsLog(const std::string& folder, int64_t keep_step, bool tensor
 }
 
 MetricsLog::~MetricsLog() { std::fclose(file_); }
+
+void MetricsLog::sync() {
+  if (std::fflush(file_) != 0 || ::fsync(::fileno(file_)) != 0)
+    throw Error(fmt::format("cannot write {}: {}", path_, std::strerror(errno)), ExitCode::io);
+}
 
 void MetricsLog::write(const nlohmann::ordered_json& line) {
   const std::string text = line.dump() + "\n";

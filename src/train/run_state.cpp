@@ -169,6 +169,8 @@ RunState open_run(Recipe recipe, const TrainOptions& options, World& world, Cons
 
 void save_run(RunState& run, Console& console) {
   const Recipe& r = run.recipe;
+  // A run that goes on from this checkpoint keeps the lines up to its step, so they must outlast a power cut as it does.
+  if (run.metrics) run.metrics->sync();
   ModelDescription description;
   description.model = r.model;
   // The scaling of the stage that trained these weights is what a reader of them needs.

@@ -7,7 +7,8 @@
 //                         write fail with "no space left on device"
 //
 // It also watches the order that survives a power cut: a file renamed, or standing in a folder that is renamed, must have been
-// fsynced after its last write; otherwise the process ends with status 97.
+// fsynced after its last write, and so must ROOT/metrics.jsonl when a step folder appears in ROOT/checkpoints; otherwise the
+// process ends with status 97.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -20,6 +21,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <mutex>
 #include <set>
 #include <string>
@@ -77,10 +79,21 @@ class Faults {
   void synced(const std::string& path) {
     const std::lock_guard lock(mutex_);
     unsynced_.erase(path);
+    synced_size_[path] = size_of(path);
   }
-  void removed(const std::string& path) { synced(path); }
-  void renamed(const std::string& from) {
+  void removed(const std::string& path) {
     const std::lock_guard lock(mutex_);
+    unsynced_.erase(path);
+  }
+  void renamed(const std::string& from, const std::string& to) {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = synced_size_.find(from); found != synced_size_.end()) synced_size_[to] = found->second;
+    // Lines are written by stdio, whose writes don't come by here, so the size tells.
+    const std::string metrics = root_ + "/metrics.jsonl", steps = root_ + "/checkpoints/step-";
+    if (!root_.empty() && to.compare(0, steps.size(), steps) == 0 && size_of(metrics) != synced_size_[metrics]) {
+      std::fprintf(stderr, "file_faults: %s appears, but %s was not fsynced after its last line\n", to.c_str(), metrics.c_str());
+      ::_exit(kUnsyncedRename);
+    }
     for (const std::string& path : unsynced_) {
       if (path != from && path.compare(0, from.size() + 1, from + "/") != 0) continue;
       std::fprintf(stderr, "file_faults: %s is renamed, but %s was not fsynced after its last write\n", from.c_str(), path.c_str());
@@ -89,12 +102,18 @@ class Faults {
   }
 
  private:
+  static off_t size_of(const std::string& path) {
+    struct stat info;
+    return ::stat(path.c_str(), &info) == 0 ? info.st_size : 0;
+  }
+
   std::string root_ = environment("MOBA_FAULT_ROOT");
   std::string how_ = environment("MOBA_FAULT_HOW");
   long at_ = std::atol(environment("MOBA_FAULT_AT").c_str());
   long count_ = 0;
   std::mutex mutex_;
   std::set<std::string> unsynced_;
+  std::map<std::string, off_t> synced_size_;
 };
 
 Faults& faults() {
@@ -112,7 +131,7 @@ mode_t mode_argument(int flags, va_list list) { return flags & (O_CREAT | O_TMPF
 
 int rename_at(int from_dir, const char* from, int to_dir, const char* to, unsigned flags) {
   faults().before(path_at(to_dir, to), false);
-  faults().renamed(path_at(from_dir, from));
+  faults().renamed(path_at(from_dir, from), path_at(to_dir, to));
   static auto* real = next<int(int, const char*, int, const char*, unsigned)>("renameat2");
   return real(from_dir, from, to_dir, to, flags);
 }

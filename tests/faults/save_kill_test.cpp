@@ -10,6 +10,7 @@
 
 #include "tests/faults/victim_model.h"
 #include "tests/interop/scratch_folder.h"
+#include "tests/train/train_support.h"
 
 extern char** environ;
 
@@ -28,11 +29,9 @@ struct Save {
 // fsync costs nothing in a folder in memory, and the order of operations is the same.
 fs::path scratch_parent() { return ::access("/dev/shm", W_OK) == 0 ? "/dev/shm" : fs::temp_directory_path(); }
 
-// Wait status of the victim; fault_at 0: undisturbed.
-int run_victim(const std::string& run, const Save& save, int fault_at, const std::string& how) {
+// Wait status of a program; fault_at 0: undisturbed.
+int run_watched(std::vector<std::string> arguments, const std::string& run, int fault_at, const std::string& how) {
   const std::string tests = MOBA_TEST_DIR;
-  std::vector<std::string> arguments = {tests + "/moba-save-victim", run, std::to_string(save.step), std::to_string(save.seed),
-                                        std::to_string(save.keep_last)};
   std::vector<std::string> variables = {"OMP_NUM_THREADS=1", "LD_PRELOAD=" + tests + "/libmoba_file_faults.so", "MOBA_FAULT_ROOT=" + run,
                                         "MOBA_FAULT_AT=" + std::to_string(fault_at), "MOBA_FAULT_HOW=" + how};
   const auto pointers = [](std::vector<std::string>& strings) {
@@ -46,6 +45,13 @@ int run_victim(const std::string& run, const Save& save, int fault_at, const std
   int status = -1;
   ::waitpid(pid, &status, 0);
   return status;
+}
+
+int run_victim(const std::string& run, const Save& save, int fault_at, const std::string& how) {
+  const std::string tests = MOBA_TEST_DIR;
+  return run_watched(
+      {tests + "/moba-save-victim", run, std::to_string(save.step), std::to_string(save.seed), std::to_string(save.keep_last)}, run,
+      fault_at, how);
 }
 
 bool exited_with(int status, ExitCode code) { return WIFEXITED(status) && WEXITSTATUS(status) == static_cast<int>(code); }
@@ -129,6 +135,14 @@ TEST(SaveKill, DiskFull) {
     EXPECT_EQ(seed_of_newest(run.root(), {1, 2}), 1);
     expect_latest_is_whole(run.root());
   }
+}
+
+// The library ends the program if a step folder appears before the metrics up to it are on disk.
+TEST(PowerCut, MetricsAreOnDiskBeforeTheirCheckpointAppears) {
+  const TrainFolder folder;
+  const std::string program = std::string(MOBA_BIN_DIR) + "/moba-train";
+  EXPECT_TRUE(exited_with(run_watched({program, folder.path("tiny.yaml")}, folder.path("runs/tiny"), 0, "kill"), ExitCode::done));
+  EXPECT_TRUE(fs::exists(folder.path("runs/tiny/checkpoints/step-00000020")));
 }
 
 }  // namespace
