@@ -4,6 +4,7 @@
 
 #include "src/interop/hashed_file.h"
 #include "src/train/checkpoint.h"
+#include "src/train/checkpoint_folders.h"
 #include "src/train/schema.h"
 
 namespace moba {
@@ -71,6 +72,12 @@ std::optional<std::string> checkpoint_to_resume(const Recipe& recipe, const std:
              "--resume {}: holds no trainer_state.json; to start from weights alone use model.init_from", option);
   verify_checkpoint(checkpoint);
   return checkpoint;
+}
+
+bool is_newest_checkpoint(const Recipe& recipe, const std::string& checkpoint) {
+  const auto folders = step_folders(recipe.folder() + "/checkpoints");
+  std::error_code error;
+  return !folders.empty() && fs::equivalent(folders.front().path, checkpoint, error);
 }
 
 nlohmann::json read_trainer_state(const std::string& checkpoint) {

@@ -13,6 +13,9 @@ namespace moba {
 std::optional<std::string> checkpoint_to_resume(const Recipe& recipe, const std::string& option,
                                                 const std::function<void(const std::string&)>& say);
 
+// Whether `auto` would choose this checkpoint too. If not, the user went back behind later steps, or to another run.
+bool is_newest_checkpoint(const Recipe& recipe, const std::string& checkpoint);
+
 // trainer_state.json of a checkpoint, before any model exists.
 nlohmann::json read_trainer_state(const std::string& checkpoint);
 

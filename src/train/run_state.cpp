@@ -154,12 +154,21 @@ RunState open_run(Recipe recipe, const TrainOptions& options, World& world, Cons
   }
   build_model(run, precision.dtype, device, checkpoint);
   run.peak_gflops = peak_of_all(ranks, precision.dtype);
-  from_root(ranks, "run folder", [&] {
-    const std::string folder = run.recipe.folder();
+  const std::string folder = run.recipe.folder();
+  const std::string went_back = from_root(ranks, "run folder", [&] {
     make_run_folder(folder);
     if (!checkpoint) clear_run_folder(folder);
     console.open_log(folder + "/train.log");
     describe_run(run.recipe, options.command_line, description(run, checkpoint));
+    return checkpoint && !is_newest_checkpoint(run.recipe, *checkpoint) ? "yes" : "";
+  });
+  // Later steps belong to a history that the user left; were they there after a kill, `auto` would go on from them. Metrics are
+  // cut after this, so that folders and lines never tell of different histories.
+  if (!went_back.empty()) {
+    say(fmt::format("{} becomes the newest checkpoint of {}; later ones are removed", *checkpoint, folder));
+    save_run(run, console);
+  }
+  from_root(ranks, "metrics", [&] {
     run.metrics = std::make_unique<MetricsLog>(folder, run.progress.step, run.recipe.tensorboard, run.evaluation_due);
     return "";
   });

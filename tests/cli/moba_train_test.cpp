@@ -195,6 +195,27 @@ TEST(MobaTrain, StoppedAndResumedEqualsUndisturbed) {
   EXPECT_EQ(comparable(disturbed), comparable(undisturbed));
 }
 
+TEST(MobaTrain, GoingBackToAnOlderStepLeavesNoLaterOnesToAuto) {
+  const TrainFolder folder;
+  Program run(folder, {folder.path("tiny.yaml"), "checkpoint.keep_last=0", "checkpoint.interval=5"});
+  ASSERT_EQ(run.wait(), 0) << run.output();
+  const std::string checkpoints = folder.path("runs/tiny/checkpoints/");
+  // The kill comes before the next save.
+  const std::vector<std::string> longer = {folder.path("tiny.yaml"), "checkpoint.interval=1000000", "train.max_steps=1000000"};
+  std::vector<std::string> back = longer;
+  back.insert(back.end(), {"--resume", checkpoints + "step-00000010"});
+  Program killed(folder, back);
+  ASSERT_TRUE(killed.send_after("step 00011/", SIGKILL)) << killed.output();
+  EXPECT_EQ(killed.wait(), 1000 + SIGKILL) << killed.output();
+  EXPECT_TRUE(fs::exists(checkpoints + "step-00000005"));
+  EXPECT_FALSE(fs::exists(checkpoints + "step-00000015"));
+  EXPECT_EQ(fs::read_symlink(checkpoints + "latest"), "step-00000010");
+  Program again(folder, longer);
+  ASSERT_TRUE(again.send_after("resuming at step", SIGTERM)) << again.output();
+  EXPECT_EQ(again.wait(), 75);
+  EXPECT_NE(again.output().find("resuming at step 10 from"), std::string::npos) << again.output();
+}
+
 // Nothing but the resolved recipe is needed to train the same model, whatever stood on the command line.
 TEST(MobaTrain, ResolvedRecipeTrainsTheSameModel) {
   const TrainFolder folder;

@@ -33,7 +33,8 @@ void declare(CLI::App& app, Arguments& a) {
   app.add_option("overrides", a.recipe_options.overrides, "section.key=value, values in YAML (train.max_steps=100)");
   app.add_option("--attn", a.recipe_options.attention, "Attention of every layer: full, moba, moba_naive or window");
   app.add_option("--hybrid-layers", a.recipe_options.hybrid_layers, "Layers with full attention: lastN, firstN, none, all or 0,3,7");
-  app.add_option("--resume", a.train.resume, "auto (go on from the newest checkpoint), never, or a checkpoint's folder")
+  app.add_option("--resume", a.train.resume,
+                 "auto (go on from the newest checkpoint), never, or a checkpoint's folder (later checkpoints of the run are removed)")
       ->capture_default_str();
   app.add_option("--device", a.train.device, "auto, cpu or cuda")->capture_default_str();
   app.add_flag("--dry-run", a.dry_run, "Check everything, print parameters, FLOPs, memory, disk and time, then stop");
