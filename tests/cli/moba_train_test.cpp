@@ -195,6 +195,28 @@ TEST(MobaTrain, StoppedAndResumedEqualsUndisturbed) {
   EXPECT_EQ(comparable(disturbed), comparable(undisturbed));
 }
 
+TEST(MobaTrain, MuonStoppedAndResumedEqualsUndisturbed) {
+  const TrainFolder undisturbed, disturbed;
+  for (const char* name : {"train.h5", "validation.h5"})
+    fs::copy_file(undisturbed.path(name), disturbed.path(name), fs::copy_options::overwrite_existing);
+  const auto arguments = [](const TrainFolder& folder) {
+    return std::vector<std::string>{folder.path("tiny.yaml"), "optimizer.name=muon", "train.max_steps=60", "eval.interval=0"};
+  };
+  Program whole(undisturbed, arguments(undisturbed));
+  ASSERT_EQ(whole.wait(), 0) << whole.output();
+  Program first(disturbed, arguments(disturbed));
+  ASSERT_TRUE(first.send_after("step 00005/", SIGTERM));
+  ASSERT_EQ(first.wait(), 75) << first.output();
+  Program last(disturbed, arguments(disturbed));
+  ASSERT_EQ(last.wait(), 0) << last.output();
+  EXPECT_NE(last.output().find("resuming at step"), std::string::npos);
+  for (const char* file : {"model.safetensors", "optimizer-00000.safetensors"}) {
+    const std::string name = std::string("runs/tiny/checkpoints/latest/") + file;
+    EXPECT_TRUE(text_of(disturbed.path(name)) == text_of(undisturbed.path(name))) << file;
+  }
+  EXPECT_EQ(comparable(disturbed), comparable(undisturbed));
+}
+
 TEST(MobaTrain, GoingBackToAnOlderStepLeavesNoLaterOnesToAuto) {
   const TrainFolder folder;
   Program run(folder, {folder.path("tiny.yaml"), "checkpoint.keep_last=0", "checkpoint.interval=5"});

@@ -32,7 +32,9 @@ struct Training {
   }
   StepResult step() {
     plan.enter_stage(progress);
-    const auto samples = next_samples();
+    return step_on(next_samples());
+  }
+  StepResult step_on(const std::vector<Sample>& samples) {
     const StepResult result = training_step(model, *optimizer, parameters, samples, plan.at(progress),
                                             {recipe.micro_batch_size, recipe.grad_clip}, progress.step + 1, parallel);
     plan.advance(progress);
@@ -187,6 +189,45 @@ TEST(Training, FirstLossAfterASwitchIsThatOfTheSameWeightsWithTheOtherAttention)
   const double expected = full.step().loss, got = switched.step().loss;
   EXPECT_NEAR(got, expected, 1e-6 * expected);
   EXPECT_NE(got, moba_only.step().loss) << "the switch must have had an effect";
+}
+
+// Which targets count, and that the loss is over them alone.
+TEST(Training, SftTrainsOnResponsesOrOnEverything) {
+  const TrainFolder folder;
+  {
+    TokenDatasetWriter writer(folder.path("sft.h5"), 257, 256, -1, make_byte_tokenizer()->json(), true);
+    for (int d = 0; d < 24; ++d) {
+      std::vector<int32_t> tokens;
+      std::vector<uint8_t> counts;
+      for (int i = 0; i < 30 + d; ++i) tokens.push_back(65 + (i + d) % 26), counts.push_back(i >= 20 && i < 25);
+      tokens.push_back(256), counts.push_back(0);
+      writer.add_document(tokens, counts);
+    }
+    writer.finish();
+  }
+  const std::vector<std::string> sft = {"task=sft", "data.train=[{path: " + folder.path("sft.h5") + "}]", "eval.interval=0"};
+  std::vector<std::string> everything = sft;
+  everything.push_back("sft.train_on_prompt=true");
+  Training responses(folder.recipe(sft)), all(folder.recipe(everything));
+  const auto counted = responses.data.next({}, 8), every = all.data.next({}, 8);
+  for (size_t i = 0; i < counted.size(); ++i) {
+    ASSERT_EQ(counted[i].tokens, every[i].tokens) << "the same rows";
+    for (size_t piece = 0; piece + 1 < counted[i].cu_seqlens.size(); ++piece) {
+      const int32_t begin = counted[i].cu_seqlens[piece], end = counted[i].cu_seqlens[piece + 1];
+      const bool padding = counted[i].tokens[static_cast<size_t>(begin)] == 256;
+      for (int32_t t = begin; t < std::min(end, 127); ++t) {  // the row's last target may be the end of an example or padding
+        const bool response = !padding && t - begin + 1 >= 20 && t - begin + 1 < 25;
+        const bool last = t + 1 == end;  // its target, if any, is the next example's
+        const auto at = static_cast<size_t>(t);
+        EXPECT_EQ(counted[i].targets[at] >= 0, response) << "row " << i << ", token " << t;
+        EXPECT_EQ(every[i].targets[at] >= 0, !padding && !last) << "row " << i << ", token " << t;
+      }
+    }
+  }
+  // Losses differ, and both are means over what counts: an untrained model knows nothing of either.
+  const double a = responses.step_on(counted).loss, b = all.step_on(every).loss;
+  EXPECT_NE(a, b);
+  for (const double loss : {a, b}) EXPECT_NEAR(loss, std::log(257.0), 0.2);
 }
 
 TEST(RunPlan, StagesBeginAtTheFirstStepPastTheirStart) {
