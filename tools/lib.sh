@@ -10,7 +10,7 @@ die() {
   exit 1
 }
 
-build_packages="g++ cmake ninja-build pkg-config libdnnl-dev libhdf5-dev libyaml-cpp-dev libcli11-dev libfmt-dev libspdlog-dev
+build_packages="g++ cmake ninja-build pkg-config libdnnl-dev libhdf5-dev libyaml-cpp-dev libcli11-dev libfmt-dev
   nlohmann-json3-dev libpcre2-dev libutf8proc-dev libxxhash-dev libssl-dev python3"
 corpus_packages="libreadline8 xz-utils"  # KJV's reader; kernel sources
 mpi_packages="libopenmpi-dev openmpi-bin"  # runs of several ranks
