@@ -1,6 +1,5 @@
 // moba-bench gemm: one product, checked on a sample of rows against the
 // reference, then timed as a share of the measured peak.
-#include <CLI/CLI.hpp>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -10,6 +9,7 @@
 #include "kernels/common/threads.h"
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/matmul/matmul.h"
+#include "tools/common/command_line.h"
 
 namespace moba::kernels {
 namespace {
@@ -53,19 +53,19 @@ double error_of(MatmulArgs p) {
 
 int matmul_bench(int argc, char** argv) {
   Options o;
-  CLI::App app{
+  const CommandLine app{
       "One matrix product C[m,n] = A[m,k] B[k,n]: time and share of "
       "the measured peak",
       "moba-bench gemm"};
-  app.add_option("--m", o.m, "rows of C")->check(CLI::PositiveNumber);
-  app.add_option("--n", o.n, "columns of C")->check(CLI::PositiveNumber);
-  app.add_option("--k", o.k, "length of the sums")->check(CLI::PositiveNumber);
-  app.add_option("--dtype", o.dtype, "of A and B; C is f32")->check(CLI::IsMember({"f32", "bf16"}));
-  app.add_option("--threads", o.threads, "compute threads (default: all)")->check(CLI::PositiveNumber);
+  app.add_option("--m", o.m, "rows of C").positive();
+  app.add_option("--n", o.n, "columns of C").positive();
+  app.add_option("--k", o.k, "length of the sums").positive();
+  app.add_option("--dtype", o.dtype, "of A and B; C is f32").one_of({"f32", "bf16"});
+  app.add_option("--threads", o.threads, "compute threads (default: all)").positive();
   app.add_flag("--transpose-a", o.transpose_a, "A stored [k, m], as in a weight gradient");
   app.add_flag("--plain-b", o.plain_b, "B stored [k, n]; default [n, k], a Linear's weight");
   app.add_flag("--json", o.json, "print one JSON object");
-  CLI11_PARSE(app, argc, argv);
+  if (const auto code = app.parse(argc, argv)) return *code;
   if (o.threads) set_num_threads(o.threads);
 
   const DType dtype = o.dtype == "bf16" ? DType::bf16 : DType::f32;

@@ -1,5 +1,4 @@
 // moba-bench attention: MoBA against full attention, forward and backward, as a share of the machine's measured peak.
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -12,6 +11,7 @@
 #include "kernels/common/threads.h"
 #include "kernels/moba_attention/moba_attention.h"
 #include "kernels/moba_gate/moba_gate.h"
+#include "tools/common/command_line.h"
 
 namespace moba {
 namespace {
@@ -350,26 +350,20 @@ void print_table(const Json& j) {
 
 int attention_bench(int argc, char** argv) {
   Config c;
-  CLI::App app("MoBA against full attention on one sequence", "moba-bench attention");
-  app.add_option("--seq", c.seq, "Tokens")->check(CLI::Range(int64_t{1}, int64_t{1} << 30))->capture_default_str();
-  app.add_option("--heads", c.heads, "Query heads")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--kv-heads", c.kv_heads, "Key/value heads; default: --heads")->check(CLI::PositiveNumber);
-  app.add_option("--head-dim", c.head_dim, "Head dimension, 1..256")->check(CLI::Range(1, 256))->capture_default_str();
-  app.add_option("--chunk-size", c.chunk_size, "Block size S")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--topk", c.topk, "Blocks per query, the own one included")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--dtype", c.dtype_word, "f32 or bf16")->check(CLI::IsMember({"f32", "bf16"}))->capture_default_str();
-  app.add_option("--threads", c.threads, "Threads; default: all")->check(CLI::PositiveNumber);
-  app.add_option("--runs", c.runs, "Runs whose median is reported")->check(CLI::PositiveNumber)->capture_default_str();
-  app.add_option("--seconds", c.seconds, "Time budget; long full attention is sampled to keep it")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  const CommandLine app("MoBA against full attention on one sequence", "moba-bench attention");
+  app.add_option("--seq", c.seq, "Tokens").range(1, int64_t{1} << 30).show_default();
+  app.add_option("--heads", c.heads, "Query heads").positive().show_default();
+  app.add_option("--kv-heads", c.kv_heads, "Key/value heads; default: --heads").positive();
+  app.add_option("--head-dim", c.head_dim, "Head dimension, 1..256").range(1, 256).show_default();
+  app.add_option("--chunk-size", c.chunk_size, "Block size S").positive().show_default();
+  app.add_option("--topk", c.topk, "Blocks per query, the own one included").positive().show_default();
+  app.add_option("--dtype", c.dtype_word, "f32 or bf16").one_of({"f32", "bf16"}).show_default();
+  app.add_option("--threads", c.threads, "Threads; default: all").positive();
+  app.add_option("--runs", c.runs, "Runs whose median is reported").positive().show_default();
+  app.add_option("--seconds", c.seconds, "Time budget; long full attention is sampled to keep it").positive().show_default();
   app.add_option("--sweep", c.sweep, "FIRST:LAST: forward over doubling lengths instead of --seq");
   app.add_flag("--json", c.json, "Print one JSON object");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : static_cast<int>(ExitCode::usage);
-  }
+  if (const auto code = app.parse(argc, argv)) return *code;
   if (c.kv_heads == 0) c.kv_heads = c.heads;
   MOBA_CHECK(c.heads % c.kv_heads == 0, "--heads {} must be a multiple of --kv-heads {}", c.heads, c.kv_heads);
   if (c.threads > 0) set_num_threads(c.threads);

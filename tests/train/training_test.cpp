@@ -209,7 +209,7 @@ TEST(Training, SftTrainsOnResponsesOrOnEverything) {
   std::vector<std::string> everything = sft;
   everything.push_back("sft.train_on_prompt=true");
   Training responses(folder.recipe(sft)), all(folder.recipe(everything));
-  const auto counted = responses.data.next({}, 8), every = all.data.next({}, 8);
+  const auto counted = responses.next_samples(), every = all.next_samples();
   for (size_t i = 0; i < counted.size(); ++i) {
     ASSERT_EQ(counted[i].tokens, every[i].tokens) << "the same rows";
     for (size_t piece = 0; piece + 1 < counted[i].cu_seqlens.size(); ++piece) {

@@ -1,6 +1,5 @@
 // moba-attention IN.h5 OUT.h5: the operation alone on tensors from a file, so
 // that anyone can check it from Python.
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -9,6 +8,7 @@
 #include "kernels/common/threads.h"
 #include "kernels/moba_attention/moba_attention.h"
 #include "kernels/moba_gate/moba_gate.h"
+#include "tools/common/command_line.h"
 #include "tools/moba_attention/tensor_file.h"
 
 namespace moba {
@@ -203,19 +203,17 @@ void run(const Options& options) {
 
 int main(int argc, char** argv) {
   moba::Options options;
-  CLI::App app(moba::kHelp, "moba-attention");
-  app.add_option("input", options.input, "IN.h5")->required();
-  app.add_option("output", options.output, "OUT.h5, written under a temporary name and renamed when complete")->required();
+  const moba::CommandLine app(moba::kHelp, "moba-attention");
+  app.add_option("input", options.input, "IN.h5").required();
+  app.add_option("output", options.output, "OUT.h5, written under a temporary name and renamed when complete").required();
   app.add_option("--attention", options.attention, "moba, full, or reference (MoBA by the plain kernel)")
-      ->check(CLI::IsMember({"moba", "full", "reference"}));
-  app.add_option("--dtype", options.dtype, "f32, or bf16 (inputs are rounded first)")->check(CLI::IsMember({"f32", "bf16"}));
-  app.add_option("--device", options.device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
-  app.add_option("--threads", options.threads, "compute threads; default: all cores")->check(CLI::Range(1, 1024));
+      .one_of({"moba", "full", "reference"});
+  app.add_option("--dtype", options.dtype, "f32, or bf16 (inputs are rounded first)").one_of({"f32", "bf16"});
+  app.add_option("--device", options.device, "cpu or cuda").one_of({"cpu", "cuda"});
+  app.add_option("--threads", options.threads, "compute threads; default: all cores").range(1, 1024);
+  if (const auto code = app.parse(argc, argv)) return *code;
   try {
-    app.parse(argc, argv);
     moba::run(options);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : static_cast<int>(moba::ExitCode::usage);
   } catch (const moba::Error& e) {
     std::fprintf(stderr, "moba-attention: %s\n", e.what());
     return static_cast<int>(e.code());

@@ -1,35 +1,31 @@
 // moba-bench train RECIPE.yaml [key=value ...]: whole optimizer steps of a recipe.
-#include <CLI/CLI.hpp>
 #include <cstdio>
 
 #include "kernels/common/bench.h"
 #include "kernels/common/threads.h"
 #include "src/train/bench_train.h"
+#include "tools/common/command_line.h"
 
 namespace {
 
 using namespace moba;
 
 int train_bench(int argc, char** argv) {
-  CLI::App app{"Optimizer steps of a recipe, timed; nothing is written", "moba-bench train"};
+  const CommandLine app{"Optimizer steps of a recipe, timed; nothing is written", "moba-bench train"};
   std::string file;
   RecipeOptions options;
   options.allow_missing_inputs = true;
   int64_t steps = 5;
   int threads = num_threads();
   bool json = false;
-  app.add_option("recipe", file, "Recipe, a YAML file")->required();
+  app.add_option("recipe", file, "Recipe, a YAML file").required();
   app.add_option("overrides", options.overrides, "section.key=value");
   app.add_option("--attn", options.attention, "full, moba, moba_naive or window");
   app.add_option("--hybrid-layers", options.hybrid_layers, "lastN, firstN, none, all or 0,3,7");
-  app.add_option("--steps", steps, "Timed steps, after one to warm up")->capture_default_str();
+  app.add_option("--steps", steps, "Timed steps, after one to warm up").show_default();
   app.add_option("--threads", threads, "Compute threads; by default all cores");
   app.add_flag("--json", json, "Print one JSON object");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : static_cast<int>(ExitCode::usage);
-  }
+  if (const auto code = app.parse(argc, argv)) return *code;
   set_num_threads(threads);
   const nlohmann::ordered_json result = bench_train(read_recipe(file, options), steps);
   if (json)

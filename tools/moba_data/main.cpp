@@ -1,19 +1,18 @@
 // moba-data: tokenizers and token datasets from text.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "kernels/common/check.h"
-#include "kernels/common/threads.h"
 #include "src/data/bpe_trainer.h"
 #include "src/data/dataset_stats.h"
 #include "src/data/file_io.h"
 #include "src/data/prepare.h"
 #include "src/data/token_dataset.h"
 #include "src/data/unigram.h"
+#include "tools/common/command_line.h"
 #include "tools/moba_data/progress.h"
 
 namespace moba {
@@ -100,43 +99,38 @@ void run_stats(const Options& o) {
 
 int run(int argc, char** argv) {
   Options o;
-  CLI::App app{"Tokenizers and token datasets from text", "moba-data"};
-  app.require_subcommand(1);
-  app.add_option_function<int>(
-      "--threads", [](int n) { set_num_threads(n); }, "Compute threads (default: all cores)");
+  const CommandLine app{"Tokenizers and token datasets from text", "moba-data"};
+  app.require_subcommand();
+  app.add_threads();
 
-  auto* tokenizer = app.add_subcommand("tokenizer", "Train a tokenizer")->require_subcommand(1);
-  auto* train = tokenizer->add_subcommand("train", "Learn a byte-level BPE vocabulary");
-  train->add_option("--vocab-size", o.train.vocab_size, "Size with the 256 bytes and 3 special tokens")->required();
-  train->add_option("--input", o.train.inputs, "Text files, .jsonl files, folders of them")->required();
-  train->add_option("--output", o.output, "tokenizer.json to write")->required();
-  train->add_option("--pattern", o.train.pattern, "Pre-tokenizer: gpt2, cl100k, o200k or llama3")->capture_default_str();
-  train->callback([&] { run_train(o); });
+  const auto tokenizer = app.add_subcommand("tokenizer", "Train a tokenizer").require_subcommand();
+  const auto train = tokenizer.add_subcommand("train", "Learn a byte-level BPE vocabulary");
+  train.add_option("--vocab-size", o.train.vocab_size, "Size with the 256 bytes and 3 special tokens").required();
+  train.add_option("--input", o.train.inputs, "Text files, .jsonl files, folders of them").required();
+  train.add_option("--output", o.output, "tokenizer.json to write").required();
+  train.add_option("--pattern", o.train.pattern, "Pre-tokenizer: gpt2, cl100k, o200k or llama3").show_default();
+  train.callback([&] { run_train(o); });
 
-  auto* prepare = app.add_subcommand("prepare", "Tokenise text into an HDF5 token dataset");
-  prepare->add_option("--tokenizer", o.tokenizer, "byte, a tokenizer.json, or a .tiktoken rank file")->required();
-  prepare->add_option("--pattern", o.pattern, "Pre-tokenizer of a .tiktoken file: gpt2, cl100k, o200k or llama3");
-  prepare->add_option("--input", o.prepare.inputs, "Text files, .jsonl files with a \"text\" field, folders of them")->required();
-  prepare->add_option("--output", o.prepare.output, "Dataset to write, X.h5")->required();
-  prepare->add_flag("--sft", o.prepare.sft, "Inputs are .jsonl chats: {\"messages\": [...]} or {\"prompt\", \"response\"}");
-  prepare->add_flag("--join-folders", o.prepare.join_folders, "Files of a folder make one document, each below a line with its path");
-  prepare->callback([&] { run_prepare(o); });
+  const auto prepare = app.add_subcommand("prepare", "Tokenise text into an HDF5 token dataset");
+  prepare.add_option("--tokenizer", o.tokenizer, "byte, a tokenizer.json, or a .tiktoken rank file").required();
+  prepare.add_option("--pattern", o.pattern, "Pre-tokenizer of a .tiktoken file: gpt2, cl100k, o200k or llama3");
+  prepare.add_option("--input", o.prepare.inputs, "Text files, .jsonl files with a \"text\" field, folders of them").required();
+  prepare.add_option("--output", o.prepare.output, "Dataset to write, X.h5").required();
+  prepare.add_flag("--sft", o.prepare.sft, "Inputs are .jsonl chats: {\"messages\": [...]} or {\"prompt\", \"response\"}");
+  prepare.add_flag("--join-folders", o.prepare.join_folders, "Files of a folder make one document, each below a line with its path");
+  prepare.callback([&] { run_prepare(o); });
 
-  auto* verify = app.add_subcommand("verify", "Check every byte of a dataset against its checksums");
-  verify->add_option("dataset", o.dataset, "X.h5")->required();
-  verify->callback([&] { run_verify(o); });
+  const auto verify = app.add_subcommand("verify", "Check every byte of a dataset against its checksums");
+  verify.add_option("dataset", o.dataset, "X.h5").required();
+  verify.callback([&] { run_verify(o); });
 
-  auto* stats = app.add_subcommand("stats", "Documents, tokens, lengths, bytes per token");
-  stats->add_option("dataset", o.dataset, "X.h5")->required();
-  stats->add_option("--unigram", o.unigram, "Y.h5: loss on it of an add-one unigram model fitted on the dataset");
-  stats->add_flag("--json", o.json, "One JSON object instead of a table");
-  stats->callback([&] { run_stats(o); });
+  const auto stats = app.add_subcommand("stats", "Documents, tokens, lengths, bytes per token");
+  stats.add_option("dataset", o.dataset, "X.h5").required();
+  stats.add_option("--unigram", o.unigram, "Y.h5: loss on it of an add-one unigram model fitted on the dataset");
+  stats.add_flag("--json", o.json, "One JSON object instead of a table");
+  stats.callback([&] { run_stats(o); });
 
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::usage);
-  }
+  if (const auto code = app.parse(argc, argv)) return *code;
   return 0;
 }
 

@@ -1,5 +1,4 @@
 // moba-train: trains a model from a recipe.
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <optional>
 
@@ -8,6 +7,7 @@
 #include "src/train/recipe.h"
 #include "src/train/schema.h"
 #include "src/train/trainer.h"
+#include "tools/common/command_line.h"
 
 namespace {
 
@@ -28,20 +28,20 @@ std::string joined(int argc, char** argv) {
   return out;
 }
 
-void declare(CLI::App& app, Arguments& a) {
+void declare(const Command& app, Arguments& a) {
   app.add_option("recipe", a.recipe, "Recipe, a YAML file (recipes/quickstart.yaml)");
   app.add_option("overrides", a.recipe_options.overrides, "section.key=value, values in YAML (train.max_steps=100)");
   app.add_option("--attn", a.recipe_options.attention, "Attention of every layer: full, moba, moba_naive or window");
   app.add_option("--hybrid-layers", a.recipe_options.hybrid_layers, "Layers with full attention: lastN, firstN, none, all or 0,3,7");
   app.add_option("--resume", a.train.resume,
                  "auto (go on from the newest checkpoint), never, or a checkpoint's folder (later checkpoints of the run are removed)")
-      ->capture_default_str();
-  app.add_option("--device", a.train.device, "auto, cpu or cuda")->capture_default_str();
+      .show_default();
+  app.add_option("--device", a.train.device, "auto, cpu or cuda").show_default();
   app.add_flag("--dry-run", a.dry_run, "Check everything, print parameters, FLOPs, memory, disk and time, then stop");
   app.add_flag("--print-config", a.print_config, "Print every key with its resolved value, then stop");
   app.add_option("--explain", a.explain, "Explain one key of the recipe, then stop");
   app.add_flag("--help-recipe", a.help_recipe, "Print the table of all keys, then stop");
-  app.add_option("--dump-schema", a.dump_schema, "json or markdown")->group("");
+  app.add_option("--dump-schema", a.dump_schema, "json or markdown").hidden();
   app.footer(
       "Exit codes: 0 done, 2 bad recipe or usage, 3 corrupt input, 4 loss or gradient not finite, 5 input/output, 6 a rank lost, 75 "
       "stopped by a signal "
@@ -108,15 +108,11 @@ ExitCode ended(Arguments& a) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Trains a language model with MoBA or full attention from a recipe.", "moba-train"};
+  const CommandLine app{"Trains a language model with MoBA or full attention from a recipe.", "moba-train"};
   Arguments arguments;
   declare(app, arguments);
   arguments.train.command_line = joined(argc, argv);
   arguments.train.launch = read_launch();
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : static_cast<int>(ExitCode::usage);
-  }
+  if (const auto code = app.parse(argc, argv)) return *code;
   return static_cast<int>(ended(arguments));
 }
