@@ -4,9 +4,11 @@
 usage: kill_resume.py --bin BUILD/bin [--recipe RECIPE.yaml] [--kills 5] [--seed 1] [--output DIR] [-- section.key=value ...]
 
 Without --recipe a small one is made (bf16, two micro-batches per step, MoBA then full attention, prefetch on). For the ten-minute
-version give a recipe of that length with checkpoint.interval well below a sixth of its steps. Exit code 0: equal.
+version give a recipe of that length with checkpoint.interval well below a sixth of its steps; with --together STEPS (its length) both runs
+go side by side, for a machine with cores to spare. Exit code 0: equal.
 """
 import argparse
+import contextlib
 import json
 import pathlib
 import random
@@ -62,6 +64,11 @@ class Trainer:
         if process.wait() != 0:
             sys.exit(f"moba-train ended with {process.returncode}:\n" + (self.output / f"{name}.console").read_text()[-3000:])
 
+    def last_step_seconds(self, name):
+        with contextlib.suppress(OSError, ValueError, IndexError, KeyError):
+            return json.loads((self.output / name / "metrics.jsonl").read_text().splitlines()[-2])["perf/step_ms"] / 1000
+        return 1
+
     def steps(self, name):
         """Steps in metrics.jsonl so far; a line cut off by a kill does not count."""
         steps = 0
@@ -73,14 +80,14 @@ class Trainer:
         return steps
 
 
-def disturbed(trainer, name, seconds, total_steps, kills, rng):
+def disturbed(trainer, name, step_seconds, total_steps, kills, rng):
     """Kills at a random moment of each of `kills` equal parts of the run, by progress and then by clock."""
     marks = [rng.uniform(k, k + 0.9) / kills * total_steps for k in range(kills)]
     for number, mark in enumerate(marks, 1):
         process = trainer.start(name)
         while process.poll() is None and trainer.steps(name) < mark:
             time.sleep(0.002)
-        time.sleep(rng.uniform(0, seconds / total_steps))  # anywhere inside a step, a save or an evaluation
+        time.sleep(rng.uniform(0, step_seconds or trainer.last_step_seconds(name)))  # anywhere inside a step, a save or an evaluation
         if process.poll() is not None:
             sys.exit(f"the run ended by itself (exit code {process.returncode}) before kill {number}:\n"
                      + (trainer.output / f"{name}.console").read_text()[-2000:])
@@ -107,6 +114,7 @@ def main():
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=60, help="of the small recipe")
+    parser.add_argument("--together", type=int, metavar="STEPS", help="run both side by side; steps of the recipe")
     parser.add_argument("--output", type=pathlib.Path, help="folder for both runs, kept; otherwise a temporary one")
     parser.add_argument("override", nargs="*", help="section.key=value")
     args = parser.parse_args()
@@ -115,10 +123,15 @@ def main():
         output = args.output or pathlib.Path(scratch)
         output.mkdir(parents=True, exist_ok=True)
         trainer = Trainer(args, args.recipe or small_recipe(args, output), output)
-        seconds = trainer.whole("undisturbed")
-        total_steps = trainer.steps("undisturbed")
-        print(f"undisturbed: {total_steps} steps in {seconds:.1f} s", flush=True)
-        disturbed(trainer, "killed", seconds, total_steps, args.kills, rng)
+        if args.together:
+            beside = trainer.start("undisturbed")
+            disturbed(trainer, "killed", None, args.together, args.kills, rng)
+            trainer.finish("undisturbed", beside)
+        else:
+            seconds = trainer.whole("undisturbed")
+            total_steps = trainer.steps("undisturbed")
+            print(f"undisturbed: {total_steps} steps in {seconds:.1f} s", flush=True)
+            disturbed(trainer, "killed", seconds / total_steps, total_steps, args.kills, rng)
         compared = subprocess.run([sys.executable, ROOT / "tools" / "compare_runs", output / "undisturbed", output / "killed", "--all"])
         return compared.returncode
 

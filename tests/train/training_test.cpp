@@ -270,12 +270,12 @@ TEST(RunPlan, StagesThatShareTheirSamplerGoOnAndResumeAnywhere) {
     plan.enter_stage(p);
     stages.push_back(p.stage);
     const int64_t count = plan.samples_per_step(p.stage);
-    const std::vector<Sample> samples = whole.next(p, count);
+    const std::vector<Sample> samples = whole.next(p, {0, count, count});
     // The same step after a resume from the state that a checkpoint before it would hold.
     Progress resumed = progress_from_json(to_json(saved));
     plan.enter_stage(resumed);
     EXPECT_EQ(resumed, p);
-    const std::vector<Sample> again = DataStream(r).next(resumed, count);
+    const std::vector<Sample> again = DataStream(r).next(resumed, {0, count, count});
     for (size_t i = 0; i < samples.size(); ++i) {
       const Sample want = p.stage < 2 ? first.sample(n++) : last.sample(in_last++);
       EXPECT_EQ(samples[i].tokens, want.tokens) << "step " << p.step + 1;
