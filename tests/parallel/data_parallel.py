@@ -3,7 +3,7 @@
 
 usage: data_parallel.py --bin BUILD/bin CASE...
 
-Cases: same_bits, same_bits_all, zero, resume, signals, numeric, wrong_starts, evaluation. Each trains a small model on bytes of this
+Cases: same_bits, same_bits_all, zero, resume, signals, numeric, wrong_starts, evaluation, faults. Each trains a small model on bytes of this
 source tree with several numbers of processes and compares weights, optimizer state and metrics with tools/compare_runs.
 """
 import argparse
@@ -155,6 +155,95 @@ def interrupt_after(bench, process, name, step):
         process.kill()
 
 
+FAULT_LIMIT = 4  # seconds a rank waits for another
+MARGIN = 8  # seconds more until the last process has ended, on a busy machine
+
+
+def faults(bench):
+    """A rank of moba-train is lost in some way at some moment: the others end with 6 and say so, and the run goes on afterwards."""
+    recipe = bench.recipe(steps=40)
+    common = ("eval.max_tokens=0", f"parallel.time_limit={FAULT_LIMIT}")
+    bench.train(1, recipe, "undisturbed", *common)
+    ways = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP, "aborted": signal.SIGABRT, "out of memory": None}
+    for number, (moment, way, victim) in enumerate(itertools.product(("start", "step", "save", "evaluation"), ways, (0, 1))):
+        name = f"fault-{number}"
+        process, codes = start_recorded(bench, 2, recipe, name, *common)
+        pids = pids_by_rank(process, name, 2)
+        wait_for(bench, name, moment)
+        struck = time.monotonic()
+        if ways[way]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pids[victim], ways[way])
+        else:  # no more memory than it has now
+            subprocess.run(["prlimit", "--pid", str(pids[victim]), "--as=1"], check=False)
+        other = 1 - victim
+        while not (codes / str(other)).exists():
+            check(time.monotonic() - struck < FAULT_LIMIT + MARGIN, f"{name} ({moment}, rank {victim} {way}): rank {other} did not end")
+            time.sleep(0.01)
+        seconds = time.monotonic() - struck
+        if way == "stopped":
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pids[victim], signal.SIGKILL)
+        _, output = bench.finish(process)
+        code = int((codes / str(other)).read_text())
+        said = [line for line in output.splitlines() if f"rank {victim}" in line] or ["nothing"]
+        check(code == 6, f"{name} ({moment}, rank {victim} {way}): rank {other} ended with {code}, want 6:\n{output[-2000:]}")
+        check("lost" in output or "did not start" in output, f"{name} ({moment}, rank {victim} {way}): no message:\n{output[-2000:]}")
+        check(not any(alive(pid) for pid in pids), f"{name}: a process is left")
+        print(f"{moment}, rank {victim} {way}: rank {other} ended with 6 after {seconds:.2f} s: {said[0]}", flush=True)
+        if number % 5 == 0:  # goes on as if nothing had been
+            bench.train(2, recipe, name, *common)
+            bench.same("undisturbed", name)
+
+
+def alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def start_recorded(bench, ranks, recipe, name, *overrides):
+    """As bench.start, and every rank leaves its exit code in a file named by its number."""
+    codes = bench.folder / f"{name}-codes"
+    codes.mkdir()
+    train = [bench.binaries / "moba-train", recipe, f"run.output_dir={bench.folder}", f"run.name={name}", f"parallel.data={ranks}", *overrides]
+    script = f'trap : TERM; "$@"; code=$?; echo $code >{codes}/$OMPI_COMM_WORLD_RANK; exit $code'
+    command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", str(ranks), "sh", "-c", script, "rank", *train]
+    environment = dict(os.environ, OMP_NUM_THREADS="1")
+    # Its own session, so that mpirun's terminal signals stay here.
+    process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+                               start_new_session=True)
+    return process, codes
+
+
+def pids_by_rank(process, name, ranks):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = {}
+        for pid in subprocess.run(["pgrep", "-f", f"^[^ ]*moba-train .*run.name={name} "], capture_output=True, text=True).stdout.split():
+            with contextlib.suppress(OSError, KeyError):
+                pairs = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+                found[int(dict(p.split(b"=", 1) for p in pairs if b"=" in p)[b"OMPI_COMM_WORLD_RANK"])] = int(pid)
+        if len(found) == ranks:
+            return [found[r] for r in range(ranks)]
+        time.sleep(0.01)
+    raise Failed(f"{name}: {ranks} ranks did not appear")
+
+
+def wait_for(bench, name, moment):
+    folder = bench.folder / name
+    deadline = time.monotonic() + 60
+    if moment == "start":
+        return
+    wait_for_step(bench, name, 3)
+    while moment != "step" and time.monotonic() < deadline:
+        if moment == "save" and list((folder / "checkpoints").glob(".tmp-step-*")):
+            return
+        if moment == "evaluation" and (folder / "metrics.jsonl").read_text().rstrip().rsplit("\n", 1)[-1].startswith('{"step":10,"tokens"'):
+            return
+
+
 def ranks_of(process):
     """Process ids of the ranks under an mpirun, in the order of their start."""
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
@@ -247,7 +336,7 @@ def main():
     parser.add_argument("--output", type=pathlib.Path, help="folder that is kept; otherwise a temporary one")
     parser.add_argument("cases", nargs="+")
     args = parser.parse_args()
-    cases = {f.__name__: f for f in (same_bits, same_bits_all, zero, resume, signals, numeric, wrong_starts, evaluation)}
+    cases = {f.__name__: f for f in (same_bits, same_bits_all, zero, resume, signals, numeric, wrong_starts, evaluation, faults)}
     unknown = [c for c in args.cases if c not in cases]
     if unknown:
         parser.error(f"no case {', '.join(unknown)}; there are {', '.join(cases)}")
