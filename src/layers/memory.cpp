@@ -109,13 +109,14 @@ MemoryEstimate standing(const Sizes& z, const TrainingShape& s) {
   return m;
 }
 
-// All gradients of this rank while its last micro-batch but one is done: one for each level of the tree of its lanes and one in the
-// making; between ranks two buckets are on their way.
+// Sets of gradients of this rank: one for each level of the tree of its lanes, and the one in the making where that is kept over
+// several micro-batches (in the last pass of a step the others go as it grows); between ranks two buckets are on their way.
 int64_t held_gradients(const Sizes& z, const TrainingShape& s) {
   constexpr int64_t kBucketBytes = int64_t{32} << 20;  // as GradientSum cuts
   const int64_t one = parameter_count(z.config) * z.wide;
-  const int64_t levels = static_cast<int64_t>(std::bit_width(static_cast<uint64_t>(std::max<int64_t>(s.lanes, 1))));
-  return one * levels + (s.ranks > 1 ? std::min(one, 2 * kBucketBytes) : 0);
+  const int64_t levels = static_cast<int64_t>(std::bit_width(static_cast<uint64_t>(std::max<int64_t>(s.lanes, 1)))) - 1;
+  const int64_t sets = std::max<int64_t>(1, levels + (s.micro_batches > s.lanes ? 1 : 0));
+  return one * sets + (s.ranks > 1 ? std::min(one, 2 * kBucketBytes) : 0);
 }
 
 // Activations of blocks 0 .. layer: whole, or their inputs and selections when blocks are recomputed.

@@ -33,11 +33,11 @@ std::string report(const Recipe& r, const RunCost& c, const std::string& precisi
   out += pad("micro-batch", fmt::format("{} sequences, {} passes a step", r.micro_batch_size,
                                         r.global_batch_tokens / (r.micro_batch_size * r.stages.front().sequence_length)));
   if (r.lanes > 1)
-    out += pad("lanes", fmt::format("{} over {} ranks; a rank holds {} gradients while it adds them up", r.lanes, r.data_ranks,
+    out += pad("lanes", fmt::format("{}, {} of a rank, which holds {} sets of gradients at most", r.lanes, r.lanes / r.data_ranks,
                                     std::bit_width(static_cast<uint64_t>(r.lanes / r.data_ranks))));
   if (r.data_ranks > 1)
-    out += pad("sent by a rank, each step",
-               fmt::format("{} (gradients{})", format_gib(static_cast<double>(c.sent_bytes)), r.zero_stage > 0 ? ", updated weights" : ""));
+    out += pad("sent by a rank, each step", fmt::format("{:.1f} MB (gradients{})", static_cast<double>(c.sent_bytes) / 1e6,
+                                                        r.zero_stage > 0 ? ", updated weights" : ""));
   out += pad(r.data_ranks > 1 ? "memory of a rank, peak" : "memory, predicted peak",
              fmt::format("{} (machine: {})", format_gib(static_cast<double>(c.memory_bytes)),
                          format_gib(static_cast<double>(total_memory_bytes()))));

@@ -10,6 +10,7 @@ namespace {
 
 // Program and libraries, thread stacks, HDF5 and the prefetched samples (12 bytes a token, three global batches at most).
 constexpr int64_t kProcessBytes = 40'000'000;
+constexpr int64_t kMpiBytes = 80'000'000;  // Open MPI 4.1: library and shared memory between ranks
 constexpr int64_t kPrefetchBytesPerToken = 3 * 12;
 
 // Parameters of the rank that owns most.
@@ -34,7 +35,7 @@ int64_t predicted_training_memory(const Recipe& recipe, DType dtype, const StepP
   shape.muon = recipe.optimizer.name == OptimizerConfig::Name::muon;
   shape.layers = plan.forward.layers;
   const int64_t prefetched = kPrefetchBytesPerToken * recipe.global_batch_tokens / recipe.data_ranks;
-  return training_memory(recipe.model, shape).total() + kProcessBytes + prefetched;
+  return training_memory(recipe.model, shape).total() + kProcessBytes + (recipe.data_ranks > 1 ? kMpiBytes : 0) + prefetched;
 }
 
 }  // namespace moba

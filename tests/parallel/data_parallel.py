@@ -8,6 +8,7 @@ source tree with several numbers of processes and compares weights, optimizer st
 """
 import argparse
 import contextlib
+import hashlib
 import itertools
 import json
 import os
@@ -106,13 +107,27 @@ class Bench:
         check(compared.returncode == 0, f"{a} and {b} differ:\n{compared.stdout}{compared.stderr}")
 
 
+def weights_hash(run):
+    """SHA-256 over the weights of a run's latest checkpoint in the order of their names, however many files hold them."""
+    tensors = {}
+    for path in (run / "checkpoints" / "latest").glob("model*.safetensors"):
+        data = path.read_bytes()
+        begin = 8 + int.from_bytes(data[:8], "little")
+        for name, entry in json.loads(data[8:begin]).items():
+            if name != "__metadata__":
+                tensors[name] = data[begin + entry["data_offsets"][0]:begin + entry["data_offsets"][1]]
+    return hashlib.sha256(b"".join(tensors[name] for name in sorted(tensors))).hexdigest()
+
+
 def same_bits(bench, ranks=(1, 2, 4), attentions=("switch",), precisions=("fp32", "bf16"), steps=20):
     for attention, precision in itertools.product(attentions, precisions):
         recipe = bench.recipe(attention, steps)
         for p in ranks:
             bench.train(p, recipe, f"{attention}-{precision}-{p}", f"train.precision={precision}")
             bench.same(f"{attention}-{precision}-1", f"{attention}-{precision}-{p}")
-        print(f"{attention}, {precision}: {steps} steps with {ranks} ranks have the same bits", flush=True)
+        hashes = {weights_hash(bench.folder / f"{attention}-{precision}-{p}") for p in ranks}
+        check(len(hashes) == 1, f"{attention}, {precision}: hashes differ: {hashes}")
+        print(f"{attention}, {precision}: {steps} steps with {ranks} ranks have the same bits, weights {hashes.pop()[:16]}", flush=True)
 
 
 def same_bits_all(bench):
