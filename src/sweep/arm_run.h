@@ -1,0 +1,34 @@
+// One arm with one seed: what moba-train is called with, and what its recipe then says.
+#pragma once
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "src/sweep/sweep_file.h"
+#include "src/train/recipe.h"
+
+namespace moba::sweep {
+
+struct ArmRun {
+  Arm arm;
+  uint64_t seed = 0;
+  std::string name;                    // ARM-sSEED, the run's name and folder
+  std::vector<std::string> arguments;  // of moba-train, program name left out
+  Recipe recipe;
+  nlohmann::json settings;  // every resolved key, and content hashes of the data: what makes a finished run this run
+  std::string folder() const { return recipe.folder(); }
+};
+
+struct Sweep {
+  SweepFile file;
+  std::string name, output_dir;  // of the sweep's folder; run.name and run.output_dir of the command line
+  std::string command_line;
+  std::vector<ArmRun> runs;          // seed by seed: after the first seed every arm has a result
+  std::vector<std::string> missing;  // inputs that are not there, a line each with the command that makes them
+  std::string folder() const { return output_dir + "/" + name; }
+};
+
+// Reads the sweep file and every arm's recipe. Error(usage) with every error, a line each; missing inputs are only listed.
+Sweep open_sweep(const std::string& file, const std::vector<std::string>& command_line);
+
+}  // namespace moba::sweep

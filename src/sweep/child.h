@@ -1,0 +1,35 @@
+// Child processes of a sweep, and the lock that keeps two sweeps out of one folder.
+#pragma once
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+namespace moba::sweep {
+
+// Held by this process and every child it starts, so it outlives a killed sweep until its trainings have stopped too.
+class FolderLock {
+ public:
+  // Waits for trainings that a killed sweep left (they stop after their step); Error(usage) if another sweep is at work.
+  explicit FolderLock(const std::string& folder);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+
+ private:
+  int fd_ = -1;
+};
+
+struct Child {
+  pid_t pid = 0;
+  // `environment`: NAME=VALUE to add. Output of both kinds is appended to `log`. In a process group of its own, so that Ctrl-C reaches
+  // it once, through the sweep; if the sweep dies it is told to stop (SIGTERM). Error(io) if it cannot be started.
+  static Child start(const std::string& program, const std::vector<std::string>& arguments, const std::vector<std::string>& environment,
+                     const std::string& log);
+  bool ended(int& status) const;  // does not wait; `status` as of waitpid
+  void stop() const;              // SIGTERM
+};
+
+std::string program_beside_this(const std::string& name);  // path of another program of the same build; Error if it is not there
+std::string last_lines(const std::string& path, int count);
+
+}  // namespace moba::sweep

@@ -1,0 +1,25 @@
+// sweep.json in the sweep's folder: with what settings each run was started, and the margins as they stood when the first one was.
+// It keeps results of different experiments from being mixed.
+#pragma once
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "src/sweep/arm_run.h"
+
+namespace moba::sweep {
+
+struct Record {
+  nlohmann::ordered_json json;  // as written last; empty object before the first start
+  std::string path;
+
+  bool margins_changed(const Sweep& sweep) const;  // since the first start
+};
+
+// Error(usage) naming every run whose folder was made with other settings (and which), with the remedy. `notes` receives a line
+// for what the folder holds beyond the sweep file.
+Record open_record(const Sweep& sweep, std::vector<std::string>& notes);
+// Makes the folder and writes the record, before the first run starts.
+void write_record(const Sweep& sweep, Record& record);
+
+}  // namespace moba::sweep

@@ -1,0 +1,71 @@
+#include "src/sweep/sweep_command.h"
+
+#include <cstdio>
+
+#include "src/sweep/child.h"
+#include "src/sweep/record.h"
+#include "src/sweep/report.h"
+#include "src/sweep/runner.h"
+#include "src/train/run_folder.h"
+#include "src/train/signals.h"
+
+namespace moba::sweep {
+namespace {
+
+void print(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
+  std::fflush(stdout);
+}
+
+// Missing data does not keep a dry run from its table; the code says that the sweep could not start.
+ExitCode show(const Sweep& sweep, const Prediction& prediction, int jobs) {
+  print(prediction_table(sweep, prediction, jobs));
+  for (const std::string& line : sweep.missing) print(line + "\n");
+  return sweep.missing.empty() ? ExitCode::done : ExitCode::usage;
+}
+
+void print_verdicts(const std::vector<Verdict>& verdicts) {
+  for (const Verdict& v : verdicts) print(fmt::format("{}: {}\n    {}\n", v.claim.name, outcome_text(v.outcome), v.text));
+}
+
+}  // namespace
+
+ExitCode run_sweep(const SweepOptions& options) {
+  Sweep sweep = open_sweep(options.file, options.overrides);
+  sweep.command_line = options.command_line;
+  std::vector<std::string> notes;
+  Record record = open_record(sweep, notes);
+  Prediction prediction = predict(sweep, options.jobs);
+  if (options.dry_run) {
+    for (const std::string& note : notes) print(note + "\n");
+    return show(sweep, prediction, options.jobs);
+  }
+  MOBA_CHECK(sweep.missing.empty(), "{}", fmt::join(sweep.missing, "\n"));
+  check_resources(sweep, prediction, options.jobs);
+
+  const SignalWatch signals;
+  ExitCode code = ExitCode::done;
+  make_run_folder(sweep.folder());
+  const FolderLock lock(sweep.folder());
+  refresh_statuses(sweep, options.jobs, prediction);  // trainings that were waited for have gone on
+  if (!options.report_only) {
+    print(prediction_table(sweep, prediction, options.jobs));
+    for (const std::string& note : notes) print(note + "\n");
+    write_record(sweep, record);
+    RunnerOptions running;
+    running.jobs = options.jobs;
+    running.after_run = [&] { write_results(sweep.folder() + "/results.csv", collect_results(sweep, prediction.costs)); };
+    code = run_all(sweep, prediction, running);
+    if (code == ExitCode::preempted) {
+      print("stopped; the same command goes on from here\n");
+      return code;
+    }
+  }
+  const std::vector<Result> results = collect_results(sweep, prediction.costs);
+  write_results(sweep.folder() + "/results.csv", results);
+  const std::vector<Verdict> verdicts = write_report(sweep, record, prediction.costs, results);
+  print_verdicts(verdicts);
+  return code;
+}
+
+}  // namespace moba::sweep
