@@ -229,7 +229,7 @@ Fit fit_with_intervals(const std::vector<ScalingPoint>& points, const FitOptions
 
   const std::vector<double> errors_to_draw = residuals(d, c, options.irreducible ? 3 : 2);
   std::mt19937_64 random(options.seed);
-  std::vector<double> a, b, e;
+  std::vector<double> a, b, e, terms;
   for (int s = 0; s < options.samples; ++s) {
     Data drawn = d;
     // Modulo, not a library's distribution: the same numbers everywhere.
@@ -238,7 +238,7 @@ Fit fit_with_intervals(const std::vector<ScalingPoint>& points, const FitOptions
     const Errors own = standard_errors(drawn, again, options.irreducible);
     a.push_back((log_a(again, d) - log_a(c, d)) / own.log_a);
     b.push_back((again.slope - c.slope) / own.slope);
-    if (options.irreducible) e.push_back((again.e - c.e) / own.e);
+    if (options.irreducible) e.push_back((again.e - c.e) / own.e), terms.push_back(again.e);
   }
   const Interval in_logs = studentised(a, log_a(c, d), errors.log_a, options.level);
   out.a = {std::exp(in_logs.low), std::exp(in_logs.high)};
@@ -246,6 +246,9 @@ Fit fit_with_intervals(const std::vector<ScalingPoint>& points, const FitOptions
   if (options.irreducible) {
     out.irreducible = studentised(e, c.e, errors.e, options.level);
     out.irreducible.low = std::max(0.0, out.irreducible.low);
+    // At the boundary e = 0 the studentised interval shrinks to nothing; what the samples found still bounds it.
+    std::sort(terms.begin(), terms.end());
+    out.irreducible.high = std::max(out.irreducible.high, quantile(terms, 0.5 + options.level / 2));
   }
   return out;
 }

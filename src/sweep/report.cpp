@@ -47,7 +47,7 @@ ordered_json published_json(const Published& p) {
   return out;
 }
 
-// Fits by group, for every metric and both counts of FLOPs, where there are enough sizes.
+// Fits by group (arms without one are no scaling curve), for every metric and both counts of FLOPs, where there are enough sizes.
 ordered_json fits_json(const std::string& csv) {
   ordered_json out = ordered_json::array();
   const CsvTable table = read_csv(csv);
@@ -55,7 +55,7 @@ ordered_json fits_json(const std::string& csv) {
     for (const char* flops : {"6nd", "attention"})
       for (const GroupPoints& g : scaling_points(table, metric, flops))
         for (const bool irreducible : {false, true}) {
-          if (distinct_sizes(g.points) < (irreducible ? 4 : 3)) continue;
+          if (g.group.empty() || distinct_sizes(g.points) < (irreducible ? 4 : 3)) continue;
           FitOptions options;
           options.irreducible = irreducible;
           ordered_json fit = {{"group", g.group}, {"metric", metric}, {"flops", flops}, {"level", options.level}};
