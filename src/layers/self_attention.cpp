@@ -40,6 +40,7 @@ Variable SelfAttention::forward(const Variable& x, const LayerInputs& in, Select
   Variable k = k_proj_(x);
   if (k_conv_.defined()) k = ops::key_conv(k, k_conv_, in.sequences.cu_seqlens_q);
   const Heads h = heads(x, k, in);
+  if (in.on_heads) in.on_heads(h.q.value(), h.k.value());
   return project(attention(h.q, h.k, h.v, in.sequences, in.layer.attention, slot));
 }
 

@@ -1,5 +1,6 @@
 // Self-attention of one block: projections, key convolution, QK-norm, RoPE, then the attention its LayerAttention names.
 #pragma once
+#include <functional>
 #include <optional>
 
 #include "src/layers/config.h"
@@ -16,6 +17,7 @@ struct LayerInputs {
   Tensor inv_freq;   // f64 [D/2]
   PackedSequences sequences;
   LayerAttention layer;
+  std::function<void(const Tensor& q, const Tensor& k)> on_heads;  // see ForwardOptions; may be empty
 };
 
 class SelfAttention {

@@ -83,10 +83,12 @@ Variable Transformer::Impl::run_block(int64_t layer, const Variable& x, const La
 
 Variable Transformer::Impl::run(const TokenBatch& batch, const ForwardOptions& options, KvCache* cache) {
   check(batch, options);
-  LayerInputs inputs{batch.positions, inverse_frequencies(config, options.rope_scaling, device), batch.sequences, {}};
+  LayerInputs inputs{batch.positions, inverse_frequencies(config, options.rope_scaling, device), batch.sequences, {}, {}};
   Variable x = ops::embedding(table, batch.tokens);
   for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     inputs.layer = options.layers[static_cast<size_t>(layer)];
+    if (options.on_heads)  // by value: recomputation may outlive the options
+      inputs.on_heads = [use = options.on_heads, layer](const Tensor& q, const Tensor& k) { use(layer, q, k); };
     x = run_block(layer, x, inputs, options, cache);
   }
   return (*norm)(x);

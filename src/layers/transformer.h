@@ -24,6 +24,8 @@ struct ForwardOptions {
   bool checkpoint_blocks = false;                                           // activation checkpointing per block
   kernels::RopeScaling rope_scaling;                                        // of the current stage
   std::function<void(int64_t layer, const Tensor& selected)> on_selection;  // routing statistics; may be empty
+  // What every layer's gate and attention see, [T, H, D] and [Tk, Hk, D] with positions applied; for analysis, may be empty.
+  std::function<void(int64_t layer, const Tensor& q, const Tensor& k)> on_heads;
   // One per layer, or null: filled slots replace routing, empty ones receive what was routed. For gradient checks and tests.
   std::vector<SelectionSlot>* selections = nullptr;
 };

@@ -34,6 +34,21 @@ struct DumpOptions {
 };
 void run_dump(const ModelOptions& model, const DumpOptions& options);
 
+struct RecallOptions {
+  std::string data;
+  std::vector<std::string> grid;  // "S,K"
+  std::string gate = "mean";
+  double keep = 0.95;           // share of attention mass that a last-n hybrid is to keep
+  int64_t sequence_length = 0;  // 0: the model's max_position_embeddings
+  int64_t sequences = 4;
+  std::string svg;  // file for the picture; empty: none
+  bool json = false;
+};
+void run_recall(const ModelOptions& model, const RecallOptions& options);
+
+// Error naming the first token that the model does not know.
+void check_vocabulary(const TokenBatch& batch, int64_t vocab_size);
+
 struct ExportOptions {
   std::string output, dtype = "bf16";
 };

@@ -31,13 +31,13 @@ std::vector<Sample> first_samples(const LoadedModel& model, const DumpOptions& o
   return samples;
 }
 
+}  // namespace
+
 void check_vocabulary(const TokenBatch& batch, int64_t vocab_size) {
   for (int64_t i = 0; i < batch.tokens.numel(); ++i)
     MOBA_CHECK(batch.tokens.data<int32_t>()[i] < vocab_size, "token {} at {} is outside the model's vocabulary of {}",
                batch.tokens.data<int32_t>()[i], i, vocab_size);
 }
-
-}  // namespace
 
 void run_dump(const ModelOptions& model_options, const DumpOptions& options) {
   LoadedModel model = open_model(model_options);

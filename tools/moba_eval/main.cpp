@@ -1,4 +1,4 @@
-// moba-eval: loss, generation, dumps for checks, and export of a checkpoint.
+// moba-eval: loss, generation, attention recall, dumps for checks, and export of a checkpoint.
 #include <fmt/format.h>
 
 #include "kernels/common/check.h"
@@ -17,7 +17,7 @@ void add_model_options(const Command& command, ModelOptions& o) {
 }
 
 int run(int argc, char** argv) {
-  const CommandLine app{"Loss, text, dumps and export of a checkpoint", "moba-eval"};
+  const CommandLine app{"Loss, text, attention recall, dumps and export of a checkpoint", "moba-eval"};
   app.require_subcommand();
   app.fallthrough();
   app.add_threads();
@@ -76,6 +76,20 @@ int run(int argc, char** argv) {
   dump_command.add_flag("--selected", dump.selected, "Blocks that each query of a MoBA layer chose");
   dump_command.add_flag("--gradients", dump.gradients, "Gradient of the loss by every parameter");
   dump_command.callback([&] { run_dump(model, dump); });
+
+  RecallOptions recall;
+  const auto recall_command = app.add_subcommand("recall", "Share of attention mass that MoBA's blocks keep, by layer and head");
+  add_model_options(recall_command, model);
+  recall_command.add_option("--data", recall.data, "Token dataset, X.h5").required();
+  recall_command.add_option("--grid", recall.grid, "Settings S,K to look at: block size and blocks read (--grid 128,3 64,6)").required();
+  recall_command.add_option("--gate", recall.gate, "How blocks are chosen: mean, minmax, window, sink, random or oracle").show_default();
+  recall_command.add_option("--keep", recall.keep, "Wanted share: how many of the last layers must stay full for it").show_default();
+  recall_command.add_option("--sequence-length", recall.sequence_length, "Tokens of a sequence (default: max_position_embeddings)")
+      .positive();
+  recall_command.add_option("--sequences", recall.sequences, "Sequences to average over").positive().show_default();
+  recall_command.add_option("--svg", recall.svg, "Write the picture to this file");
+  recall_command.add_flag("--json", recall.json, "One JSON object");
+  recall_command.callback([&] { run_recall(model, recall); });
 
   ExportOptions exporting;
   const auto export_command = app.add_subcommand("export", "Write a Hugging Face directory");
