@@ -33,6 +33,8 @@ void add_errors(const std::string& text, const Arm& arm, std::vector<std::string
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
     std::string line = with_places(text.substr(begin, end - begin), arm);
+    constexpr std::string_view kOption = "command line: --";  // attn and hybrid_layers of the arm
+    if (line.starts_with(kOption)) line.erase(0, kOption.size() - 2);
     if (line.starts_with("--")) line = fmt::format("{}: arm '{}': {}", arm.where, arm.name, line);
     if (std::find(errors.begin(), errors.end(), line) == errors.end()) errors.push_back(line);  // seeds and arms repeat it
     begin = end + 1;
