@@ -1,10 +1,10 @@
 // moba-sweep: runs the arms of a sweep file, and fits scaling laws to results.
-#include <CLI/CLI.hpp>
 #include <cstdio>
 
 #include "kernels/common/check.h"
 #include "src/sweep/fit_command.h"
 #include "src/sweep/sweep_command.h"
+#include "tools/common/command_line.h"
 
 namespace {
 
@@ -21,25 +21,23 @@ int parse_and_run(int argc, char** argv) {
   const bool fit = argc > 1 && std::string(argv[1]) == "fit";
   sweep::SweepOptions run;
   sweep::FitCommand fitting;
-  CLI::App app{
+  const CommandLine app{
       fit ? "Fits scaling laws L(C) = a*C^b and e + a*C^b to a results.csv" : "Runs a recipe over a grid of overrides, arms and seeds",
       fit ? "moba-sweep fit" : "moba-sweep"};
   if (fit) {
-    app.add_option("results", fitting.results, "results.csv of a sweep, or the sweep's folder")->required();
-    app.add_option("--metric", fitting.metric, "eval_loss, trailing_loss or train_loss")->capture_default_str();
+    app.add_option("results", fitting.results, "results.csv of a sweep, or the sweep's folder").required();
+    app.add_option("--metric", fitting.metric, "eval_loss, trailing_loss or train_loss").show_default();
     app.add_option("--flops", fitting.flops, "Count of FLOPs: 6nd, or attention (all matrices and the attention computed)")
-        ->check(CLI::IsMember({"6nd", "attention"}))
-        ->capture_default_str();
-    app.add_option("--level", fitting.level, "Level of the bootstrap intervals, two-sided")
-        ->check(CLI::Range(0.5, 0.999))
-        ->capture_default_str();
-    app.add_option("--samples", fitting.samples, "Bootstrap samples")->check(CLI::Range(20, 100000))->capture_default_str();
+        .one_of({"6nd", "attention"})
+        .show_default();
+    app.add_option("--level", fitting.level, "Level of the bootstrap intervals, two-sided").share().show_default();
+    app.add_option("--samples", fitting.samples, "Bootstrap samples").range(20, 100000).show_default();
     app.add_flag("--json", fitting.json, "One JSON object");
   } else {
-    app.add_option("sweep", run.file, "Sweep file (recipes/ablation_granularity_mini.yaml)")->required();
+    app.add_option("sweep", run.file, "Sweep file (recipes/ablation_granularity_mini.yaml)").required();
     app.add_option("overrides", run.overrides,
                    "section.key=value for every arm, values in YAML; also seeds=[1, 2], run.name, run.output_dir");
-    app.add_option("--jobs", run.jobs, "Trainings at a time; they share the threads")->check(CLI::Range(1, 1024))->capture_default_str();
+    app.add_option("--jobs", run.jobs, "Trainings at a time; they share the threads").range(1, 1024).show_default();
     app.add_flag("--dry-run", run.dry_run, "Check everything, print the table of runs with time, memory and disk, then stop");
     app.add_flag("--report", run.report_only, "Write results.csv and the report from what is there, start nothing");
     app.footer(
@@ -47,11 +45,7 @@ int parse_and_run(int argc, char** argv) {
         "or usage, 3 corrupt input, 4 a loss was not finite, 5 input/output, 75 stopped by a signal (resumable).");
   }
   run.command_line = joined(argc, argv);
-  try {
-    app.parse(fit ? argc - 1 : argc, fit ? argv + 1 : argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : static_cast<int>(ExitCode::usage);
-  }
+  if (const auto code = app.parse(fit ? argc - 1 : argc, fit ? argv + 1 : argv)) return *code;
   return static_cast<int>(fit ? sweep::run_fit(fitting) : sweep::run_sweep(run));
 }
 
