@@ -86,7 +86,7 @@ def disturbed(trainer, name, step_seconds, total_steps, kills, rng):
     for number, mark in enumerate(marks, 1):
         process = trainer.start(name)
         while process.poll() is None and trainer.steps(name) < mark:
-            time.sleep(0.002)
+            time.sleep(0.02)
         time.sleep(rng.uniform(0, step_seconds or trainer.last_step_seconds(name)))  # anywhere inside a step, a save or an evaluation
         if process.poll() is not None:
             sys.exit(f"the run ended by itself (exit code {process.returncode}) before kill {number}:\n"
