@@ -15,6 +15,13 @@ void add(const Tensor& into, const Tensor& from) {
 // Members start at 64 bytes, as tensors of their own would: vector loops then take the same path.
 int64_t aligned(int64_t elements) { return (elements + 15) / 16 * 16; }
 
+int64_t automatic_bucket_bytes(const std::vector<Variable>& parameters) {
+  constexpr int64_t kLeast = int64_t{256} << 10, kMost = int64_t{32} << 20, kBuckets = 8;
+  int64_t bytes = 0;
+  for (const Variable& p : parameters) bytes += numel(p.shape()) * static_cast<int64_t>(dtype_size(p.grad_dtype()));
+  return std::clamp(bytes / kBuckets, kLeast, kMost);
+}
+
 bool is_power_of_two(int64_t n) { return n >= 1 && (n & (n - 1)) == 0; }
 
 }  // namespace
@@ -24,7 +31,7 @@ GradientSum::GradientSum(Communicator& ranks, std::vector<Variable> parameters, 
     : ranks_(ranks), parameters_(std::move(parameters)), lanes_here_(lanes_here), ready_(parameters_.size(), false) {
   MOBA_ASSERT(is_power_of_two(lanes_here));
   MOBA_ASSERT(owners.empty() || owners.size() == parameters_.size());
-  if (ranks_.size() > 1) make_buckets(owners, bucket_bytes);
+  if (ranks_.size() > 1) make_buckets(owners, bucket_bytes > 0 ? bucket_bytes : automatic_bucket_bytes(parameters_));
 }
 
 GradientSum::~GradientSum() {

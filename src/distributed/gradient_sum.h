@@ -19,9 +19,9 @@ class GradientSum {
  public:
   // parameters: leaves, in the order of the model; buckets are made from the last to the first, as backward finishes them.
   // owners: rank that needs the sum of each parameter; elsewhere its gradient is dropped. Empty: every rank needs every sum.
-  // lanes_here: lanes of this rank, a power of two.
-  GradientSum(Communicator& ranks, std::vector<Variable> parameters, std::vector<int> owners, int64_t lanes_here,
-              int64_t bucket_bytes = int64_t{32} << 20);
+  // lanes_here: lanes of this rank, a power of two. bucket_bytes 0: an eighth of the gradients, from 256 KiB to 32 MiB, so that also a
+  // small model's reduction starts long before its backward pass ends. It changes no bit.
+  GradientSum(Communicator& ranks, std::vector<Variable> parameters, std::vector<int> owners, int64_t lanes_here, int64_t bucket_bytes = 0);
   ~GradientSum();
   GradientSum(const GradientSum&) = delete;
 
