@@ -112,10 +112,6 @@ bool Connection::wait_for_message(nlohmann::json& message, double seconds) {
   return false;
 }
 
-void Connection::end_output() {
-  if (open()) shutdown(fd(), SHUT_WR);
-}
-
 std::string host_name() {
   char name[256] = {};
   gethostname(name, sizeof name - 1);

@@ -37,7 +37,6 @@ class Connection {
   void flush();
   std::vector<nlohmann::json> receive();                           // what has arrived; closes itself at the end of the stream
   bool wait_for_message(nlohmann::json& message, double seconds);  // for the handshake
-  void end_output();                                               // the other side reads to the end
   void close() { socket_.reset(); }
 
  private:

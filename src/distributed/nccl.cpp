@@ -133,7 +133,7 @@ std::shared_ptr<Endpoint> start_nccl(Service& service, Communicator& host, const
   Device device;
   if (!library.host_memory) {
     const int devices = cuda_backend().count();
-    MOBA_CHECK(devices > 0, "backend nccl needs a GPU for each rank, {} has none ({}): use backend mpi", launch.by,
+    MOBA_CHECK(devices > 0, "backend nccl needs a GPU for each rank, this host has none ({}): use backend mpi",
                cuda_backend().description());
     device = {DeviceType::cuda, launch.local_rank % devices};
   }

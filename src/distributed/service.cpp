@@ -1,6 +1,7 @@
 #include "src/distributed/service.h"
 
 #include <fmt/format.h>
+#include <sys/prctl.h>
 
 namespace moba {
 namespace {
@@ -125,6 +126,7 @@ bool Service::next(Item& item) {
 }
 
 void Service::loop() {
+  prctl(PR_SET_TIMERSLACK, 1000UL);  // ns: sleeps of 10 us would take 60
   for (;;) {
     Item item;
     if (!next(item)) break;

@@ -15,8 +15,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr double kFailureGraceSeconds = 1;   // for ranks that find the same error
-constexpr double kTerminationSeconds = 0.5;  // SIGTERM waits this long for a reason; mpirun sends SIGKILL one second after it
+constexpr double kFailureGraceSeconds = 0.5;  // for ranks that find the same error; mpirun ends all a second after the first
+constexpr double kTerminationSeconds = 0.5;   // SIGTERM waits this long for a reason; mpirun sends SIGKILL up to one second after it
 constexpr double kPokedBeatSeconds = 0.02;
 
 double since(Clock::time_point then) { return std::chrono::duration<double>(Clock::now() - then).count(); }
@@ -108,11 +108,7 @@ void Watchdog::to_all(const json& message) {
 void Watchdog::loop() {
   while (!stop_) {
     wait_for_events();
-    // A gap means that this process itself was stopped: the others' silence is then its own.
-    if (since(last_loop_) > std::max(1.0, options_.time_limit_seconds / 2)) {
-      resumed_ = Clock::now();
-      for (Peer& p : peers_) p.heard = resumed_;
-    }
+    resume_after_stop();
     last_loop_ = Clock::now();
     {
       std::lock_guard lock(mutex_);
@@ -133,6 +129,17 @@ void Watchdog::loop() {
     check_collective();
     check_terminated();
   }
+}
+
+// A gap means that this process itself was stopped: the others' silence is then its own. If they are gone, they ended because of it.
+void Watchdog::resume_after_stop() {
+  const double gap = since(last_loop_);
+  if (gap <= std::max(1.0, options_.time_limit_seconds / 2)) return;
+  stopped_seconds_ = gap;
+  for (Peer& p : peers_) read(p);
+  stopped_seconds_ = 0;
+  resumed_ = Clock::now();
+  for (Peer& p : peers_) p.heard = resumed_;
 }
 
 void Watchdog::wait_for_events() {
@@ -164,8 +171,13 @@ void Watchdog::beat() {
 
 void Watchdog::read(Peer& peer) {
   if (!peer.link.open()) return;
+  // A stopped rank may be seen by its end: mpirun ends it as soon as one rank has noticed.
+  const bool silent = since(peer.heard) > 0.9 * options_.time_limit_seconds;
   for (const json& message : peer.link.receive()) take(peer, message);
-  if (!peer.link.open() && !peer.gone && !quiet_) verdict(lost_sentence(peer.rank, peer.activity, "its process ended"));
+  if (peer.link.open() || peer.gone) return;
+  // Rank 0 may have ended because of a failure that it reported before.
+  verdict(!failures_.empty() ? failures_.front().sentence
+                             : lost_sentence(peer.rank, peer.activity, silent ? silence() : "its process ended"));
 }
 
 void Watchdog::take(Peer& peer, const json& message) {
@@ -186,11 +198,13 @@ void Watchdog::take(Peer& peer, const json& message) {
   }
 }
 
+std::string Watchdog::silence() const {
+  return fmt::format("it has not answered for {:g} s (stopped, or its host is down)", options_.time_limit_seconds);
+}
+
 void Watchdog::check_silence() {
   for (const Peer& p : peers_) {
-    if (!p.gone && since(p.heard) > options_.time_limit_seconds)
-      verdict(lost_sentence(p.rank, p.activity,
-                            fmt::format("it has not answered for {:g} s (stopped, or its host is down)", options_.time_limit_seconds)));
+    if (!p.gone && since(p.heard) > options_.time_limit_seconds) verdict(lost_sentence(p.rank, p.activity, silence()));
   }
 }
 
@@ -236,7 +250,7 @@ void Watchdog::judge_hung(const json& report) {
 
 void Watchdog::check_failures() {
   for (const Failure& f : failures_) {
-    if (since(f.at) > kFailureGraceSeconds || terminated_) return verdict(f.sentence, false);
+    if (since(f.at) > kFailureGraceSeconds || terminated_) return verdict(f.sentence);
   }
 }
 
@@ -247,22 +261,18 @@ void Watchdog::check_terminated() {
   raise(SIGTERM);
 }
 
-void Watchdog::verdict(const std::string& what, bool relay) {
+void Watchdog::verdict(std::string what, bool relay) {
   if (stop_ || quiet_) return;
   quiet_ = true;
+  if (stopped_seconds_ > 0) {
+    what = lost_sentence(options_.rank, board_.read(), fmt::format("it was stopped for {:.1f} s and the others ended", stopped_seconds_));
+    relay = false;
+  }
   if (relay && options_.rank == 0) {
     to_all({{"type", "lost"}, {"text", what}});
-    // The others read to the end before this process goes: data that arrives after that would take the verdict away from them.
-    for (Peer& p : peers_) p.link.end_output();
-    const auto begin = Clock::now();
-    for (bool open = true; open && since(begin) < 0.2;) {
-      open = false;
-      for (Peer& p : peers_) {
-        p.link.receive();
-        open = open || p.link.open();
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
+    // No waiting until they have read it: mpirun kills all soon after the first has ended. Unread input would turn the end of this
+    // process into a reset that may overtake the verdict.
+    for (Peer& p : peers_) p.link.receive();
   }
   options_.on_lost(fmt::format("{}; {}. Exit code {}; start the same command again to resume from the last checkpoint.", what, own_place(),
                                static_cast<int>(ExitCode::rank_lost)));

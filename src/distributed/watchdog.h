@@ -59,7 +59,9 @@ class Watchdog {
   void judge_hung(const nlohmann::json& report);
   void check_failures();
   void check_terminated();
-  void verdict(const std::string& what, bool relay = true);
+  void resume_after_stop();
+  void verdict(std::string what, bool relay = true);
+  std::string silence() const;
   void to_all(const nlohmann::json& message);
   void say_and_wait(const nlohmann::json& message);
   std::string name(int rank) const;  // "rank 1 on node7"
@@ -72,6 +74,7 @@ class Watchdog {
   const double interval_;
   FileDescriptor wake_;
   Clock::time_point last_beat_{}, last_loop_, resumed_, terminated_at_{};
+  double stopped_seconds_ = 0;  // above 0 while it looks at what happened meanwhile
   bool poked_ = false, reported_ = false, terminated_ = false;
   struct Failure {
     std::string sentence;
