@@ -135,6 +135,7 @@ TEST(Watchdog, FailureOfAllIsNoLoss) {
     star.ranks[static_cast<size_t>(r)]->watchdog->failed("the loss is not finite");
     std::this_thread::sleep_for(std::chrono::milliseconds(30));
   }
+  std::this_thread::sleep_for(std::chrono::milliseconds(700));
   for (auto& rank : star.ranks) rank->watchdog.reset();
   for (auto& rank : star.ranks) EXPECT_EQ(rank->said(), "");
 }
