@@ -51,6 +51,7 @@ Watchdog::Watchdog(WatchdogOptions options, ActivityBoard& board, std::vector<Co
     : options_(std::move(options)),
       board_(board),
       interval_(std::clamp(options_.time_limit_seconds / 10, 0.05, 1.0)),
+      parent_(getppid()),
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       last_loop_(Clock::now()),
       resumed_(Clock::now()) {
@@ -128,6 +129,7 @@ void Watchdog::loop() {
     check_silence();
     check_collective();
     check_terminated();
+    check_launcher();
   }
 }
 
@@ -259,6 +261,13 @@ void Watchdog::check_terminated() {
   if (!terminated_ || since(terminated_at_) < kTerminationSeconds) return;
   signal(SIGTERM, SIG_DFL);
   raise(SIGTERM);
+}
+
+// Ranks without the launcher cannot be stopped through it, and would go on writing beside a new start of the same run.
+void Watchdog::check_launcher() {
+  if (getppid() == parent_) return;
+  const std::string& host = options_.hosts[static_cast<size_t>(options_.rank)];
+  verdict(fmt::format("{} (process {} on {}) ended before its ranks", options_.launcher, parent_, host));
 }
 
 void Watchdog::verdict(std::string what, bool relay) {

@@ -4,6 +4,8 @@
 // Rank 0 tells its verdict to all; the loss of rank 0 is seen by every rank itself. A thread of its own: it works while the main
 // thread computes and the communication thread is inside MPI.
 #pragma once
+#include <sys/types.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <functional>
@@ -22,6 +24,7 @@ struct WatchdogOptions {
   int rank = 0;
   std::vector<std::string> hosts;  // by rank
   double time_limit_seconds = 600;
+  std::string launcher;                                     // "mpirun", for the message when it ends before its ranks
   std::function<void(const std::string& message)> on_lost;  // called once, on the watchdog's thread
 };
 
@@ -59,6 +62,7 @@ class Watchdog {
   void judge_hung(const nlohmann::json& report);
   void check_failures();
   void check_terminated();
+  void check_launcher();
   void resume_after_stop();
   void verdict(std::string what, bool relay = true);
   std::string silence() const;
@@ -72,6 +76,7 @@ class Watchdog {
   ActivityBoard& board_;
   std::vector<Peer> peers_;
   const double interval_;
+  const pid_t parent_;
   FileDescriptor wake_;
   Clock::time_point last_beat_{}, last_loop_, resumed_, terminated_at_{};
   double stopped_seconds_ = 0;  // above 0 while it looks at what happened meanwhile

@@ -159,7 +159,8 @@ void World::start_ranks(const WorldOptions& options) {
 
   Star star = build_star(*parts.host, limit);
   hosts_ = star.hosts;
-  WatchdogOptions watch{launch_.rank, hosts_, limit, [service = parts.service.get(), on_lost = parts.on_lost](const std::string& message) {
+  WatchdogOptions watch{launch_.rank, hosts_, limit, launch_.by,
+                        [service = parts.service.get(), on_lost = parts.on_lost](const std::string& message) {
                           on_lost(message);
                           service->abandon();
                         }};

@@ -1,22 +1,18 @@
 #include "src/sweep/child.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <csignal>
-#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <filesystem>
 #include <fstream>
 
 #include "kernels/common/check.h"
-#include "src/train/signals.h"
 
 extern char** environ;
 
@@ -24,13 +20,6 @@ namespace moba::sweep {
 namespace {
 
 constexpr int kCannotExecute = 127;
-constexpr useconds_t kPoll = 100000;
-
-pid_t pid_in(int fd) {
-  std::array<char, 32> text{};
-  if (::pread(fd, text.data(), text.size() - 1, 0) <= 0) return 0;
-  return static_cast<pid_t>(std::atol(text.data()));
-}
 
 std::vector<char*> pointers(const std::vector<std::string>& texts) {
   std::vector<char*> out;
@@ -40,36 +29,6 @@ std::vector<char*> pointers(const std::vector<std::string>& texts) {
 }
 
 }  // namespace
-
-FolderLock::FolderLock(const std::string& folder) {
-  const std::string path = folder + "/.lock";
-  // Not close-on-exec: children are to hold the lock too.
-  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT, 0644);
-  if (fd_ < 0) throw Error(fmt::format("cannot open {}: {}", path, std::strerror(errno)), ExitCode::io);
-  bool said = false;
-  while (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-    const pid_t owner = pid_in(fd_);
-    const bool alive = owner > 0 && (::kill(owner, 0) == 0 || errno == EPERM);
-    if (alive || SignalWatch::stop_requested()) {
-      ::close(fd_);
-      MOBA_CHECK(!alive, "{}: another moba-sweep (process {}) is at work there; wait for it, or stop it with: kill {}", folder, owner,
-                 owner);
-      throw Error("stopped by a signal while waiting", ExitCode::preempted);
-    }
-    if (!said) fmt::print("waiting for trainings that a killed sweep left in {}; they stop after their step\n", folder);
-    std::fflush(stdout);
-    said = true;
-    ::usleep(kPoll);
-  }
-  const std::string pid = fmt::format("{}\n", ::getpid());
-  const bool written = ::ftruncate(fd_, 0) == 0 && ::pwrite(fd_, pid.data(), pid.size(), 0) == static_cast<ssize_t>(pid.size());
-  if (!written) {
-    ::close(fd_);
-    throw Error(fmt::format("cannot write {}: is the disk full?", path), ExitCode::io);
-  }
-}
-
-FolderLock::~FolderLock() { ::close(fd_); }
 
 Child Child::start(const std::string& program, const std::vector<std::string>& arguments, const std::vector<std::string>& environment,
                    const std::string& log) {

@@ -1,4 +1,4 @@
-// Child processes of a sweep, and the lock that keeps two sweeps out of one folder.
+// Child processes of a sweep.
 #pragma once
 #include <sys/types.h>
 
@@ -6,18 +6,6 @@
 #include <vector>
 
 namespace moba::sweep {
-
-// Held by this process and every child it starts, so it outlives a killed sweep until its trainings have stopped too.
-class FolderLock {
- public:
-  // Waits for trainings that a killed sweep left (they stop after their step); Error(usage) if another sweep is at work.
-  explicit FolderLock(const std::string& folder);
-  ~FolderLock();
-  FolderLock(const FolderLock&) = delete;
-
- private:
-  int fd_ = -1;
-};
 
 struct Child {
   pid_t pid = 0;

@@ -46,7 +46,7 @@ ExitCode run_sweep(const SweepOptions& options) {
   const SignalWatch signals;
   ExitCode code = ExitCode::done;
   make_run_folder(sweep.folder());
-  const FolderLock lock(sweep.folder());
+  const FolderLock lock(sweep.folder(), {.program = "moba-sweep", .inherited = true});
   refresh_statuses(sweep, options.jobs, prediction);  // trainings that were waited for have gone on
   if (!options.report_only) {
     print(prediction_table(sweep, prediction, options.jobs));

@@ -17,7 +17,7 @@ class MetricsLog {
   ~MetricsLog();
   MetricsLog(const MetricsLog&) = delete;
   void write(const nlohmann::ordered_json& line);  // has "step"; values that are not finite are written as null
-  void sync();  // lines so far are on disk: before a checkpoint is published that counts on them
+  void sync();                                     // lines so far are on disk: before a checkpoint is published that counts on them
 
  private:
   std::FILE* file_ = nullptr;

@@ -5,6 +5,7 @@
 #include "src/interop/hashed_file.h"
 #include "src/train/checkpoint.h"
 #include "src/train/checkpoint_folders.h"
+#include "src/train/run_folder.h"
 #include "src/train/schema.h"
 
 namespace moba {
@@ -60,10 +61,8 @@ std::optional<std::string> checkpoint_to_resume(const Recipe& recipe, const std:
     return found;
   }
   if (option == "never") {
-    std::error_code error;
-    const bool empty = !fs::exists(folder, error) || fs::is_empty(folder, error);
-    MOBA_CHECK(empty, "--resume never: {} is not empty; choose another run.name, remove the folder, or let --resume auto go on with it",
-               folder);
+    MOBA_CHECK(is_unused(folder),
+               "--resume never: {} is not empty; choose another run.name, remove the folder, or let --resume auto go on with it", folder);
     return {};
   }
   MOBA_CHECK(fs::is_directory(option), "--resume {}: must be auto, never or a checkpoint's folder (there is no such folder)", option);

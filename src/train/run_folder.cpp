@@ -6,6 +6,7 @@
 
 #include "kernels/common/check.h"
 #include "src/interop/hashed_file.h"
+#include "src/train/folder_lock.h"
 #include "src/train/host.h"
 
 namespace moba {
@@ -23,6 +24,13 @@ std::string utc_now() {
 }
 
 }  // namespace
+
+bool is_unused(const std::string& folder) {
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error))
+    if (!is_lock_file(it->path().filename().string())) return false;
+  return true;
+}
 
 void make_run_folder(const std::string& folder) {
   std::error_code error;

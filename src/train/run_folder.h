@@ -7,6 +7,9 @@
 
 namespace moba {
 
+// True if the folder is not there, or empty but for the lock of a start that got no further.
+bool is_unused(const std::string& folder);
+
 // Makes the folder. Error(io).
 void make_run_folder(const std::string& folder);
 

@@ -17,6 +17,7 @@ namespace moba {
 namespace {
 
 constexpr double kPeakSeconds = 0.2;
+constexpr double kLockPatienceSeconds = 10;
 
 using Say = std::function<void(const std::string&)>;
 
@@ -107,6 +108,14 @@ void greet(const RunState& run, const std::optional<std::string>& checkpoint, co
     say(warning);
 }
 
+// Rank 0's. A run whose launcher was killed notices within a second and ends, so a start right after it waits.
+void lock_folder(RunState& run) {
+  const std::string folder = run.recipe.folder();
+  if (run.lock || !std::filesystem::exists(folder)) return;
+  const double patience = std::min(kLockPatienceSeconds, run.recipe.time_limit / 2);
+  run.lock = std::make_unique<FolderLock>(folder, FolderLockOptions{.program = "moba-train", .patience_seconds = patience});
+}
+
 }  // namespace
 
 RunState open_run(Recipe recipe, const TrainOptions& options, World& world, Console& console) {
@@ -121,8 +130,10 @@ RunState open_run(Recipe recipe, const TrainOptions& options, World& world, Cons
     resolve_vocabulary(run.recipe);
     validate(run.recipe.model);
   });
-  const std::string found =
-      from_root(ranks, "checkpoint to resume", [&] { return checkpoint_to_resume(run.recipe, options.resume, say).value_or(""); });
+  const std::string found = from_root(ranks, "checkpoint to resume", [&] {
+    if (options.resume != "never") lock_folder(run);
+    return checkpoint_to_resume(run.recipe, options.resume, say).value_or("");
+  });
   const std::optional<std::string> checkpoint = found.empty() ? std::nullopt : std::optional(found);
   ResolvedPrecision precision;
   together(ranks, "data", [&] {
@@ -157,6 +168,10 @@ RunState open_run(Recipe recipe, const TrainOptions& options, World& world, Cons
   const std::string folder = run.recipe.folder();
   const std::string went_back = from_root(ranks, "run folder", [&] {
     make_run_folder(folder);
+    if (!run.lock) {  // the folder was not there before, so what it holds now is another's
+      lock_folder(run);
+      MOBA_CHECK(is_unused(folder), "{}: another moba-train has worked there since this one started; start again", folder);
+    }
     if (!checkpoint) clear_run_folder(folder);
     console.open_log(folder + "/train.log");
     describe_run(run.recipe, options.command_line, description(run, checkpoint));

@@ -7,6 +7,7 @@
 #include "src/distributed/world.h"
 #include "src/train/console.h"
 #include "src/train/data_stream.h"
+#include "src/train/folder_lock.h"
 #include "src/train/metrics.h"
 #include "src/train/run_plan.h"
 #include "src/train/trainer.h"
@@ -25,6 +26,7 @@ struct RunState {
   World* world = nullptr;                                             // the run's ranks; outlives it
   bool is_root() const { return world->communicator().rank() == 0; }  // rank 0 prints and keeps the folder
 
+  std::unique_ptr<FolderLock> lock;  // rank 0's, on the run's folder
   std::unique_ptr<RunPlan> plan;
   std::unique_ptr<DataStream> data;
   std::unique_ptr<Transformer> model;

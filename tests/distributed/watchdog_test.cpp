@@ -33,7 +33,7 @@ struct Star {  // what every rank said, by rank
       ranks.push_back(std::make_unique<Rank>());
       Rank& rank = *ranks.back();
       rank.board.at(812, "step");
-      WatchdogOptions options{r, {}, limit, [&rank](const std::string& m) {
+      WatchdogOptions options{r, {}, limit, "mpirun", [&rank](const std::string& m) {
                                 std::lock_guard lock(rank.mutex);
                                 rank.message = m;
                               }};

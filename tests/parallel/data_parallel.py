@@ -3,7 +3,7 @@
 
 usage: data_parallel.py --bin BUILD/bin CASE...
 
-Cases: same_bits, same_bits_all, zero, resume, signals, numeric, wrong_starts, evaluation, faults. Each trains a small model on bytes of this
+Cases: same_bits, same_bits_all, zero, resume, orphans, started_twice, signals, numeric, wrong_starts, evaluation, faults. Each trains a small model on bytes of this
 source tree with several numbers of processes and compares weights, optimizer state and metrics with tools/compare_runs.
 """
 import argparse
@@ -158,6 +158,36 @@ def resume(bench):
             bench.train(after[0], bench.recipe(steps=20), name, f"train.precision={precision}", f"parallel.zero_stage={after[1]}")
             bench.same("whole", name)
             print(f"resume, {name}: equal to the undisturbed run", flush=True)
+
+
+def orphans(bench):
+    """mpirun is killed, its ranks are not: they end by themselves, and a start of the same run at that moment waits for them."""
+    recipe = bench.recipe(steps=400)
+    common = ("eval.max_tokens=0", "checkpoint.interval=100")
+    bench.train(1, recipe, "undisturbed", *common)
+    process = bench.start(2, recipe, "orphans", *common)
+    pids = pids_by_rank(process, "orphans", 2)
+    wait_for_step(bench, "orphans", 110)
+    process.kill()
+    output = bench.train(2, recipe, "orphans", *common)
+    check("resuming at step 100" in output, f"not resumed:\n{output[-2000:]}")
+    check(not any(alive(pid) for pid in pids), "a rank outlived its mpirun")
+    bench.same("undisturbed", "orphans")
+    print("mpirun killed: its ranks ended, the next start went on to the same bits", flush=True)
+
+
+def started_twice(bench):
+    """A second start of a run that is at work is refused and disturbs nothing."""
+    first = bench.start(2, bench.recipe(steps=100000), "twice")
+    wait_for_step(bench, "twice", 3)
+    for ranks in (1, 2):
+        output = bench.train(ranks, bench.recipe(steps=100000), "twice", "parallel.time_limit=2", expect=2)
+        check(output.count("another moba-train (process") == 1, f"no message, or more than one:\n{output}")
+    process_id = int(output.split("kill ")[1].split()[0])
+    os.kill(process_id, signal.SIGTERM)
+    code, output = bench.finish(first)
+    check(code == 75, f"the first start should have been stopped by the command that the second named: exit code {code}:\n{output[-2000:]}")
+    print("started twice: the second is refused and names the first", flush=True)
 
 
 def interrupt_after(bench, process, name, step):
@@ -351,7 +381,7 @@ def main():
     parser.add_argument("--output", type=pathlib.Path, help="folder that is kept; otherwise a temporary one")
     parser.add_argument("cases", nargs="+")
     args = parser.parse_args()
-    cases = {f.__name__: f for f in (same_bits, same_bits_all, zero, resume, signals, numeric, wrong_starts, evaluation, faults)}
+    cases = {f.__name__: f for f in (same_bits, same_bits_all, zero, resume, orphans, started_twice, signals, numeric, wrong_starts, evaluation, faults)}
     unknown = [c for c in args.cases if c not in cases]
     if unknown:
         parser.error(f"no case {', '.join(unknown)}; there are {', '.join(cases)}")
