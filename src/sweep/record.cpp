@@ -72,7 +72,7 @@ Record open_record(const Sweep& sweep, std::vector<std::string>& notes) {
              sweep.folder(), stale.size(), sweep.runs.size(), sweep.file.file, fmt::join(stale, "\n"), folders);
   for (const auto& [name, settings] : known.items())
     if (in_use(sweep.folder() + "/" + name) &&
-        std::none_of(sweep.runs.begin(), sweep.runs.end(), [&](const ArmRun& r) { return r.name == name; }))
+        std::none_of(sweep.runs.begin(), sweep.runs.end(), [&known_name = name](const ArmRun& r) { return r.name == known_name; }))
       notes.push_back(fmt::format("{}/{}: left over, not in the sweep file any more; not part of the results", sweep.folder(), name));
   if (record.margins_changed(sweep))
     notes.push_back("margins differ from those that stood when the first run started; the report will say so");
