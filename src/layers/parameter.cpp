@@ -11,7 +11,7 @@ DType master_dtype(DType model) { return model == DType::f64 ? DType::f64 : DTyp
 
 Tensor ParameterStore::normal(const std::string& name, Shape shape, double stddev) const {
   Tensor master = Tensor::empty(std::move(shape), master_dtype(dtype_), device_);
-  fill_normal(master, 0, stddev, seed_, hash_name(name));
+  if (seed_) fill_normal(master, 0, stddev, *seed_, hash_name(name));
   return master;
 }
 

@@ -1,5 +1,6 @@
 // Trained tensors: what they are called, how they start, which optimizer rules apply.
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,10 +19,11 @@ struct Parameter {
 };
 
 // Makes parameters while a model is built. A value depends on (seed, name, index) only, so neither the order of layers nor
-// the attention of a model changes its start: pairs of runs share their initial weights.
+// the attention of a model changes its start: pairs of runs share their initial weights. Without a seed nothing is drawn: for
+// weights that a checkpoint fills.
 class ParameterStore {
  public:
-  ParameterStore(DType dtype, uint64_t seed, Device device) : dtype_(dtype), seed_(seed), device_(device) {}
+  ParameterStore(DType dtype, std::optional<uint64_t> seed, Device device) : dtype_(dtype), seed_(seed), device_(device) {}
 
   Variable matrix(const std::string& name, int64_t out, int64_t in, double stddev);  // inside a block
   Variable head(const std::string& name, int64_t vocab, int64_t cols, double stddev);
@@ -37,7 +39,7 @@ class ParameterStore {
   Tensor normal(const std::string& name, Shape shape, double stddev) const;
 
   DType dtype_;
-  uint64_t seed_;
+  std::optional<uint64_t> seed_;
   Device device_;
   std::vector<Parameter> parameters_;
 };

@@ -25,7 +25,7 @@ ForwardOptions uniform_options(const TransformerConfig& config, const LayerAtten
 }
 
 struct Transformer::Impl {
-  Impl(const TransformerConfig& c, DType type, uint64_t seed, Device where) : config(c), dtype(type), device(where) {
+  Impl(const TransformerConfig& c, DType type, std::optional<uint64_t> seed, Device where) : config(c), dtype(type), device(where) {
     validate(config);
     MOBA_CHECK(type == DType::f32 || type == DType::bf16 || type == DType::f64, "a model is f32, bf16 or f64, not {}", dtype_name(type));
     ParameterStore store(type, seed, where);
@@ -94,7 +94,7 @@ Variable Transformer::Impl::run(const TokenBatch& batch, const ForwardOptions& o
   return (*norm)(x);
 }
 
-Transformer::Transformer(const TransformerConfig& config, DType dtype, uint64_t seed, Device device)
+Transformer::Transformer(const TransformerConfig& config, DType dtype, std::optional<uint64_t> seed, Device device)
     : impl_(std::make_unique<Impl>(config, dtype, seed, device)) {}
 Transformer::~Transformer() = default;
 

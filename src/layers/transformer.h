@@ -37,8 +37,9 @@ class KvCache;  // src/layers/kv_cache.h
 
 class Transformer {
  public:
-  // Weights initialised from (seed, parameter name): normal(0, initializer_range), norms 1, key_conv 0.
-  Transformer(const TransformerConfig& config, DType dtype, uint64_t seed, Device device = {});
+  // Weights initialised from (seed, parameter name): normal(0, initializer_range), norms 1, key_conv 0. No seed: matrices are left
+  // unset, for a checkpoint that fills them all (drawing numbers takes longer than reading a checkpoint).
+  Transformer(const TransformerConfig& config, DType dtype, std::optional<uint64_t> seed, Device device = {});
   ~Transformer();
 
   const TransformerConfig& config() const;

@@ -51,7 +51,8 @@ void build_model(RunState& run, DType dtype, Device device, const std::optional<
   const Recipe& r = run.recipe;
   Communicator& ranks = run.world->communicator();
   together(ranks, "weights", [&] {
-    run.model = std::make_unique<Transformer>(r.model, dtype, r.seed, device);
+    const bool loaded = checkpoint || !r.init_from.empty();
+    run.model = std::make_unique<Transformer>(r.model, dtype, loaded ? std::nullopt : std::optional(r.seed), device);
     if (checkpoint)
       load_weights(*checkpoint, *run.model);
     else if (!r.init_from.empty())

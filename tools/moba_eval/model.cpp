@@ -47,7 +47,7 @@ LoadedModel open_model(const ModelOptions& options) {
   model.description = read_model_config(model.dir);
   model.layers = planned_layers(options, model.description);
   const DType dtype = options.precision == "bf16" ? DType::bf16 : DType::f32;
-  model.transformer = std::make_unique<Transformer>(model.description.model, dtype, 0);
+  model.transformer = std::make_unique<Transformer>(model.description.model, dtype, std::nullopt);
   load_checked_weights(model.dir, *model.transformer);
   return model;
 }
