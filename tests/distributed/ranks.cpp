@@ -24,8 +24,12 @@ std::vector<int> everyone() {
   return members;
 }
 
-// The switch from whole tensors to halves is at 32 KiB, blocks have 4 MiB.
-const int64_t kSizes[] = {0, 1, 2, 7, 1000, 4096, 8192, 8193, 20011, 1 << 17, 1300001};
+// The switch from whole tensors to halves is at 32 KiB; blocks have 4 MiB, which one type is enough to cross.
+const int64_t kSizes[] = {0, 1, 2, 7, 1000, 4096, 8192, 8193, 20011, 1300001};
+template <class T>
+bool too_long(int64_t n) {
+  return n > 200000 && !std::is_same_v<T, float>;
+}
 
 template <class T>
 void expect_bits(const std::string& name, const Tensor& got, const std::vector<T>& want) {
@@ -46,7 +50,7 @@ TYPED_TEST_SUITE(Typed, Types);
 TYPED_TEST(Typed, AllReduce) {
   for (int64_t n : kSizes) {
     for (ReduceOp op : {ReduceOp::sum, ReduceOp::max, ReduceOp::min}) {
-      if (n > 100000 && op != ReduceOp::sum) continue;
+      if (too_long<TypeParam>(n) || (n > 100000 && op != ReduceOp::sum)) continue;
       const Tensor x = own<TypeParam>(n, 1);
       all().all_reduce(x, op, "x").wait();
       expect_bits(fmt::format("all_reduce {} op {}", n, static_cast<int>(op)), x, test::tree<TypeParam>(everyone(), n, 1, op));
@@ -79,7 +83,7 @@ TYPED_TEST(Typed, SmallAndLargeHaveTheSameBits) {
 TYPED_TEST(Typed, Reduce) {
   for (int64_t n : kSizes) {
     for (int root = 0; root < all().size(); ++root) {
-      if (n > 100000 && root > 1) continue;
+      if (too_long<TypeParam>(n) || (n > 100000 && root > 1)) continue;
       const Tensor x = own<TypeParam>(n, 5 + root);
       all().reduce(x, root, "x").wait();
       if (all().rank() == root) expect_bits(fmt::format("reduce {} to {}", n, root), x, test::tree<TypeParam>(everyone(), n, 5 + root));
@@ -88,7 +92,8 @@ TYPED_TEST(Typed, Reduce) {
 }
 
 TYPED_TEST(Typed, ReduceScatterAndAllGather) {
-  for (int64_t n : {0, 1, 3, 1000, 5000, 300007}) {
+  for (int64_t n : {0, 1, 3, 1000, 5000, 400009}) {
+    if (too_long<TypeParam>(n)) continue;
     const int64_t total = n * all().size();
     const Tensor in = own<TypeParam>(total, 6), piece = Tensor::empty({n}, in.dtype()), out = Tensor::empty({total}, in.dtype());
     all().reduce_scatter(in, piece, "in").wait();
@@ -110,6 +115,7 @@ TYPED_TEST(Typed, ReduceScatterAndAllGather) {
 TYPED_TEST(Typed, Broadcast) {
   for (int64_t n : kSizes) {
     for (int root = 0; root < all().size(); ++root) {
+      if (too_long<TypeParam>(n)) continue;
       const Tensor x = all().rank() == root ? own<TypeParam>(n, 7) : Tensor::from(std::vector<TypeParam>(static_cast<size_t>(n)), {n});
       all().broadcast(x, root, "x").wait();
       expect_bits(fmt::format("broadcast {} of {}", n, root), x, test::part<TypeParam>(root, n, 7));
@@ -152,7 +158,7 @@ TYPED_TEST(Typed, AllToAll) {
 TYPED_TEST(Typed, SendAndReceive) {
   const int size = all().size(), rank = all().rank();
   if (size == 1) GTEST_SKIP() << "one rank";
-  for (int64_t n : {0, 1, 1000, 500000}) {
+  for (int64_t n : {0, 1, 1000, 200000}) {
     // Down a chain: works on every backend.
     const Tensor x = rank == 0 ? own<TypeParam>(n, 10) : Tensor::from(std::vector<TypeParam>(static_cast<size_t>(n)), {n});
     if (rank > 0) all().receive(x, rank - 1, "chain").wait();
