@@ -2,10 +2,10 @@
 
 #include <cstdio>
 
-#include "src/sweep/child.h"
 #include "src/sweep/record.h"
 #include "src/sweep/report.h"
 #include "src/sweep/runner.h"
+#include "src/train/folder_lock.h"
 #include "src/train/run_folder.h"
 #include "src/train/signals.h"
 

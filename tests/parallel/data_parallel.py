@@ -160,20 +160,26 @@ def resume(bench):
             print(f"resume, {name}: equal to the undisturbed run", flush=True)
 
 
+ORPHAN_LIMIT = 0.8  # seconds; Open MPI itself ends ranks without mpirun after one
+
+
 def orphans(bench):
-    """mpirun is killed, its ranks are not: they end by themselves, and a start of the same run at that moment waits for them."""
+    """mpirun is killed, its ranks are not: they end by themselves and at once, and the same command goes on."""
     recipe = bench.recipe(steps=400)
-    common = ("eval.max_tokens=0", "checkpoint.interval=100")
+    common = ("eval.interval=0", "checkpoint.interval=100")
     bench.train(1, recipe, "undisturbed", *common)
-    process = bench.start(2, recipe, "orphans", *common)
+    process = bench.start(2, recipe, "orphans", *common, "parallel.time_limit=2")
     pids = pids_by_rank(process, "orphans", 2)
     wait_for_step(bench, "orphans", 110)
     process.kill()
+    killed = time.monotonic()
+    while any(alive(pid) for pid in pids):
+        check(time.monotonic() - killed < ORPHAN_LIMIT, "a rank goes on without its mpirun")
+        time.sleep(0.01)
     output = bench.train(2, recipe, "orphans", *common)
     check("resuming at step 100" in output, f"not resumed:\n{output[-2000:]}")
-    check(not any(alive(pid) for pid in pids), "a rank outlived its mpirun")
     bench.same("undisturbed", "orphans")
-    print("mpirun killed: its ranks ended, the next start went on to the same bits", flush=True)
+    print("mpirun killed: its ranks ended at once, the next start went on to the same bits", flush=True)
 
 
 def started_twice(bench):
