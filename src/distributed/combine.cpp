@@ -1,19 +1,27 @@
 // Sums, maxima and minima of two arrays. Plain loops that the compiler vectorises; they run on the communication thread.
+#include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #include "src/distributed/endpoint.h"
 
 namespace moba {
 namespace {
 
+template <class T>
+bool is_nan(T x) {
+  if constexpr (std::is_floating_point_v<T>) return std::isnan(x);
+  return false;
+}
+
 // NaN wins, so that a broken rank is seen by all.
 template <class T>
 T larger(T a, T b) {
-  return a > b || a != a ? a : b;
+  return a > b || is_nan(a) ? a : b;
 }
 template <class T>
 T smaller(T a, T b) {
-  return a < b || a != a ? a : b;
+  return a < b || is_nan(a) ? a : b;
 }
 
 template <class T, class F>

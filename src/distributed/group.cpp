@@ -125,7 +125,7 @@ void Group::reduce_scatter_in_place(char* data, int64_t n, DType dtype, ReduceOp
     const int peer = q * block_ + rank_ % block_;
     parts.push_back(peer == rank_ ? mine.data : others + q * mine.bytes);
     if (peer == rank_) continue;
-    const Piece& theirs = slots[static_cast<size_t>(low + q)];
+    const Piece& theirs = slots[static_cast<size_t>(low) + static_cast<size_t>(q)];
     sends.push_back({theirs.data, theirs.bytes, peer});
     receives.push_back({parts.back(), mine.bytes, peer});
   }

@@ -26,7 +26,7 @@ struct CheckpointContents {
   nlohmann::json config;           // of hf_config(ModelDescription)
   std::string tokenizer_json;      // bytes of tokenizer.json; empty: none written
   Communicator* ranks = nullptr;   // null: this process writes everything
-  std::vector<int> owners;         // with ranks: which of them writes each of the model's parameters
+  std::vector<int> owners = {};    // with ranks: which of them writes each of the model's parameters
 };
 
 // Returns the step folder. Afterwards only the keep_last newest remain (0: all); folders of later steps, left over from a history
