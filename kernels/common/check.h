@@ -21,6 +21,12 @@ class Error : public std::runtime_error {
   ExitCode code_;
 };
 
+// The system refused memory. An error of the process that met it, never shared as a verdict of all ranks.
+class OutOfMemory : public Error {
+ public:
+  using Error::Error;
+};
+
 }  // namespace moba
 
 // MOBA_CHECK(condition, format, args...): user errors.

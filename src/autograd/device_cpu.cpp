@@ -1,4 +1,5 @@
 // Host memory. Large blocks are mapped one by one, aligned for huge pages, so that releasing one gives it back to the system.
+#include <fmt/format.h>
 #include <sys/mman.h>
 
 #include <cstdlib>
@@ -40,9 +41,10 @@ class CpuBackend final : public DeviceBackend {
 
   void* allocate(size_t bytes, int) override {
     void* data = bytes >= kMappedFrom ? map_aligned(bytes) : std::aligned_alloc(kAlignment, round_up(bytes, kAlignment));
-    MOBA_CHECK(data,
-               "out of memory: the system refused {} bytes; use a smaller train.micro_batch_size or train.activation_checkpointing=block",
-               bytes);
+    if (!data)
+      throw OutOfMemory(fmt::format(
+          "out of memory: the system refused {} bytes; use a smaller train.micro_batch_size or train.activation_checkpointing=block",
+          bytes));
     return data;
   }
 

@@ -1,6 +1,7 @@
 #include "src/distributed/agree.h"
 
 #include <algorithm>
+#include <new>
 
 namespace moba {
 namespace {
@@ -10,6 +11,10 @@ std::string outcome(const std::function<std::string()>& f) {
   const auto failed = [](ExitCode code, const std::string& what) { return std::string(1, static_cast<char>(code)) + what; };
   try {
     return std::string(1, '\0') + f();
+  } catch (const OutOfMemory&) {
+    throw;  // a rank without memory is lost
+  } catch (const std::bad_alloc&) {
+    throw;
   } catch (const Error& error) {
     return failed(error.code(), error.what());
   } catch (const std::exception& error) {

@@ -8,6 +8,8 @@
 
 namespace moba {
 
+// Running out of memory is not shared: that rank ends, and the others because it is lost.
+
 // An Error that every rank throws alike; rank 0 prints it for all.
 class SharedError : public Error {
  public:

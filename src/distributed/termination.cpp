@@ -14,11 +14,12 @@ namespace {
 
 // Handlers reach nothing else. Both are set before the handler is installed.
 std::string start_message;
+ExitCode start_code;
 std::atomic<int> watchdog_fd{-1};
 
 void on_start(int) {
   [[maybe_unused]] const ssize_t n = ::write(2, start_message.data(), start_message.size());
-  _exit(static_cast<int>(ExitCode::rank_lost));
+  _exit(static_cast<int>(start_code));
 }
 
 void on_run(int) {
@@ -30,8 +31,9 @@ void on_run(int) {
 
 }  // namespace
 
-StartGuard::StartGuard(std::string message) {
+StartGuard::StartGuard(std::string message, ExitCode code) {
   start_message = std::move(message) + "\n";
+  start_code = code;
   struct sigaction action {};
   action.sa_handler = on_start;
   sigaction(SIGTERM, &action, &before_);

@@ -3,12 +3,14 @@
 #include <csignal>
 #include <string>
 
+#include "kernels/common/check.h"
+
 namespace moba {
 
-// While it lives SIGTERM writes the message and ends the process with ExitCode::rank_lost: nobody watches yet. One at a time.
+// While it lives SIGTERM writes the message and ends the process with that code: nobody watches yet. One at a time.
 class StartGuard {
  public:
-  explicit StartGuard(std::string message);
+  StartGuard(std::string message, ExitCode code);
   ~StartGuard();
   StartGuard(const StartGuard&) = delete;
 

@@ -267,7 +267,7 @@ void Watchdog::check_terminated() {
 void Watchdog::check_launcher() {
   if (getppid() == parent_) return;
   const std::string& host = options_.hosts[static_cast<size_t>(options_.rank)];
-  verdict(fmt::format("{} (process {} on {}) ended before its ranks", options_.launcher, parent_, host));
+  verdict(fmt::format("process {} on {}, of {}, ended before its ranks", parent_, host, options_.launcher));
 }
 
 void Watchdog::verdict(std::string what, bool relay) {

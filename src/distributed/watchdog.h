@@ -24,7 +24,7 @@ struct WatchdogOptions {
   int rank = 0;
   std::vector<std::string> hosts;  // by rank
   double time_limit_seconds = 600;
-  std::string launcher;                                     // "mpirun", for the message when it ends before its ranks
+  std::string launcher;                                     // "mpirun", for the message when this rank's parent process ends before it
   std::function<void(const std::string& message)> on_lost;  // called once, on the watchdog's thread
 };
 

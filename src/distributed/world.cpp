@@ -134,9 +134,13 @@ void World::start_ranks(const WorldOptions& options) {
   const double limit = options.time_limit_seconds;
   const std::string here = fmt::format("rank {} of {} on {}", launch_.rank, launch_.size, host_name());
   const std::string again = fmt::format(" Exit code {}; start the same command again.", static_cast<int>(ExitCode::rank_lost));
+  // mpirun sends SIGTERM when a rank has died; a scheduler to preempt the run, of which nothing has to be saved yet.
+  const bool lost = launch_.by == "mpirun";
   std::optional<StartGuard> guard(
-      std::in_place, fmt::format("{} was told to end by {} (SIGTERM) at start, before all ranks had met: another rank is lost.{}", here,
-                                 launch_.by, again));
+      std::in_place,
+      fmt::format("{} was told to end (SIGTERM) at start, before all ranks had met{}", here,
+                  lost ? ": another rank is lost, or mpirun was told to end." + again : "; the same command starts again"),
+      lost ? ExitCode::rank_lost : ExitCode::preempted);
   parts.service = std::make_shared<Service>(limit);
   Service& service = *parts.service;
   const auto default_on_lost = [](const std::string& message) { end_process(message); };

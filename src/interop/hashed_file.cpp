@@ -197,12 +197,14 @@ namespace {
 template <class F>
 void for_each_piece(const std::string& path, F&& f) {
   Descriptor file(path, O_RDONLY);
-  if (!file.ok()) throw Error(fmt::format("cannot open {}: {}", path, std::strerror(errno)), ExitCode::corrupt_input);
+  // What is not there was lost; what cannot be reached may be sound.
+  if (!file.ok())
+    throw Error(fmt::format("cannot open {}: {}", path, std::strerror(errno)), errno == ENOENT ? ExitCode::corrupt_input : ExitCode::io);
   std::vector<char> buffer(kReadBytes);
   while (true) {
     const ssize_t n = ::read(file.get(), buffer.data(), buffer.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw Error(fmt::format("cannot read {}: {}", path, std::strerror(errno)), ExitCode::corrupt_input);
+    if (n < 0) throw Error(fmt::format("cannot read {}: {}", path, std::strerror(errno)), ExitCode::io);
     if (n == 0) return;
     f(buffer.data(), static_cast<size_t>(n));
   }

@@ -110,13 +110,16 @@ MemoryEstimate standing(const Sizes& z, const TrainingShape& s) {
 }
 
 // Sets of gradients of this rank: one for each level of the tree of its lanes, and the one in the making where that is kept over
-// several micro-batches (in the last pass of a step the others go as it grows); between ranks two buckets are on their way.
+// several micro-batches (in the last pass of a step the others go as it grows); between ranks two buckets are on their way, or a bucket
+// and the largest parameter.
 int64_t held_gradients(const Sizes& z, const TrainingShape& s) {
   constexpr int64_t kBucketBytes = int64_t{32} << 20;  // as GradientSum cuts
   const int64_t one = parameter_count(z.config) * z.wide;
   const int64_t levels = static_cast<int64_t>(std::bit_width(static_cast<uint64_t>(std::max<int64_t>(s.lanes, 1)))) - 1;
   const int64_t sets = std::max<int64_t>(1, levels + (s.micro_batches > s.lanes ? 1 : 0));
-  return one * sets + (s.ranks > 1 ? std::min(one, 2 * kBucketBytes) : 0);
+  const int64_t largest = z.config.vocab_size * z.config.hidden_size * z.wide;
+  const int64_t on_their_way = kBucketBytes + std::max(kBucketBytes, largest);
+  return one * sets + (s.ranks > 1 ? std::min(one, on_their_way) : 0);
 }
 
 // Activations of blocks 0 .. layer: whole, or their inputs and selections when blocks are recomputed.

@@ -162,6 +162,7 @@ std::optional<std::string> newest_checkpoint(const std::string& run_dir, const s
       verify_checkpoint(folder.path);
       return folder.path;
     } catch (const Error& error) {
+      if (error.code() == ExitCode::io) throw;  // unreachable, perhaps for a moment: not damaged
       log(fmt::format("{}; falling back to the checkpoint before it", error.what()));
     }
   }

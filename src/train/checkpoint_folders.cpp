@@ -50,6 +50,9 @@ std::vector<StepFolder> step_folders(const std::string& checkpoints_dir) {
     const auto parsed = std::from_chars(name.data() + kPrefix.size(), last, step);
     if (parsed.ec == std::errc() && parsed.ptr == last && step >= 0) folders.push_back({step, it->path().string()});
   }
+  // A folder that cannot be read is not an empty one: a run would start again over its checkpoints.
+  if (error && error != std::errc::no_such_file_or_directory && error != std::errc::not_a_directory)
+    throw Error(fmt::format("cannot list {}: {}", checkpoints_dir, error.message()), ExitCode::io);
   std::sort(folders.begin(), folders.end(), [](const StepFolder& a, const StepFolder& b) { return a.step > b.step; });
   return folders;
 }

@@ -53,7 +53,9 @@ void verify_checkpoint(const std::string& dir) {
     const std::string path = dir + "/" + name;
     std::error_code error;
     const auto size = std::filesystem::file_size(path, error);
-    if (error) throw Error(fmt::format("{} is missing, but {} lists it", path, kManifestName), ExitCode::corrupt_input);
+    if (error == std::errc::no_such_file_or_directory)
+      throw Error(fmt::format("{} is missing, but {} lists it", path, kManifestName), ExitCode::corrupt_input);
+    if (error) throw Error(fmt::format("cannot read {}: {}", path, error.message()), ExitCode::io);
     if (static_cast<int64_t>(size) != expected.bytes)
       throw Error(fmt::format("{} has {} bytes, {} says {}", path, size, kManifestName, expected.bytes), ExitCode::corrupt_input);
     if (hash_file(path).xxh3 != expected.xxh3)

@@ -85,11 +85,12 @@ double planned_flops(const Recipe& recipe, const RunPlan& plan) {
 }
 
 // What a rank sends a step, on average over ranks. Halving and doubling: (P - 1) / P of all gradients to add them up, as much again
-// to hand the sums to everyone; with ZeRO-1 the sums go to their owners only, and the updated compute copies to everyone.
+// to hand the sums to everyone; with ZeRO-1 the parts of the sums go to their owners only, 1 / P as much, and the updated compute
+// copies from their owners to everyone, in parts as well.
 int64_t sent_bytes_per_step(const Recipe& r, DType dtype, int64_t parameters) {
   const int64_t sums = parameters * 4 * (r.data_ranks - 1) / r.data_ranks;
   const int64_t copies = parameters * static_cast<int64_t>(dtype_size(dtype)) * (r.data_ranks - 1) / r.data_ranks;
-  return r.zero_stage > 0 ? sums + copies : 2 * sums;
+  return r.zero_stage > 0 ? (sums + copies) * (r.data_ranks + 1) / r.data_ranks : 2 * sums;
 }
 
 }  // namespace

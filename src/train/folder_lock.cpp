@@ -10,6 +10,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <sstream>
 
 #include "kernels/common/check.h"
@@ -48,15 +49,24 @@ bool is_lock_file(const std::string& name) { return name == kName; }
 
 FolderLock::FolderLock(const std::string& folder, const FolderLockOptions& options) {
   const std::string path = folder + "/" + kName;
-  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | (options.inherited ? 0 : O_CLOEXEC), 0644);
-  if (fd_ < 0) return;  // who writes into the folder says why it cannot
+  const int inherit = options.inherited ? 0 : O_CLOEXEC;
+  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | inherit, 0666);
+  if (fd_ < 0 && errno == EACCES) fd_ = ::open(path.c_str(), O_RDONLY | inherit);  // another user's
+  if (fd_ < 0) {
+    if (::access(folder.c_str(), W_OK) != 0) return;  // nothing can be written there; who tries says why
+    throw Error(fmt::format("cannot open {}: {}", path, std::strerror(errno)), ExitCode::io);
+  }
   const auto begin = std::chrono::steady_clock::now();
   bool said = false;
   while (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK && errno != EINTR) return;
+    if (errno != EWOULDBLOCK && errno != EINTR) {
+      say_once(said, fmt::format("{}: no lock ({}); make sure that nothing else writes there", folder, std::strerror(errno)));
+      return;
+    }
     const Holder holder = read_holder(fd_);
     const bool patient = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() < options.patience_seconds;
-    if (holder.alive() && !patient) {
+    // Only children outlive the process that took the lock.
+    if (!patient && (holder.alive() || !options.inherited)) {
       ::close(fd_);
       const std::string where = holder.here() ? "" : " on " + holder.host;
       throw Error(fmt::format("{}: another {} (process {}{}) is at work there; wait for it, or stop it with: kill {}", folder,

@@ -15,8 +15,8 @@ bool is_lock_file(const std::string& name);
 
 class FolderLock {
  public:
-  // The folder exists. Error(usage) naming the holder; Error(preempted) if a signal ends the wait. Where the folder cannot be written
-  // or its file system has no locks, nothing is held.
+  // The folder exists. Error(usage) naming the holder; Error(preempted) if a signal ends the wait; Error(io). In a folder that cannot
+  // be written nothing is held, nor, which is said, where the file system has no locks.
   FolderLock(const std::string& folder, const FolderLockOptions& options);
   ~FolderLock();
   FolderLock(const FolderLock&) = delete;

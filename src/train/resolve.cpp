@@ -29,30 +29,37 @@ ResolvedPrecision resolve_precision(Recipe& recipe) {
   return out;
 }
 
+namespace {
+
+constexpr int64_t kDefaultLanes = 8;
+
+int64_t default_lanes(int64_t micro_batches) {
+  return static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(std::min(micro_batches, kDefaultLanes))));
+}
+
+}  // namespace
+
 void resolve_micro_batch(Recipe& recipe) {
   if (recipe.micro_batch_size > 0) return;
-  // With stages of several lengths one number has to fit all of them.
-  int64_t longest = 0, fewest = 0;
-  for (const StageRecipe& stage : recipe.stages) {
-    longest = std::max(longest, stage.sequence_length);
-    fewest = recipe.global_batch_tokens / longest;
-  }
-  const auto divides_all = [&](int64_t n) {
-    for (const StageRecipe& stage : recipe.stages)
-      if (const int64_t sequences = recipe.global_batch_tokens / stage.sequence_length;
-          sequences % (n * recipe.data_ranks) != 0 || sequences / n < recipe.lanes)
-        return false;
-    return true;
+  // With stages of several lengths one number has to fit all of them. It must not take lanes away, nor depend on the number of ranks.
+  int64_t longest = 0;
+  for (const StageRecipe& stage : recipe.stages) longest = std::max(longest, stage.sequence_length);
+  const int64_t fewest = recipe.global_batch_tokens / longest;
+  const int64_t lanes = recipe.lanes > 0 ? recipe.lanes : default_lanes(fewest);
+  const auto fits_all = [&](int64_t n) {
+    return std::ranges::all_of(recipe.stages, [&](const StageRecipe& stage) {
+      const int64_t sequences = recipe.global_batch_tokens / stage.sequence_length;
+      return sequences % n == 0 && sequences / n >= lanes;
+    });
   };
   int64_t best = 1;
-  for (int64_t n = 2; n * recipe.data_ranks <= fewest && n * longest <= kAutoMicroBatchTokens; ++n)
-    if (divides_all(n)) best = n;
+  for (int64_t n = 2; n <= fewest && n * longest <= kAutoMicroBatchTokens; ++n)
+    if (fits_all(n)) best = n;
   recipe.micro_batch_size = best;
   set_path(recipe.tree, "train.micro_batch_size", yaml_scalar(std::to_string(best)), "resolved");
 }
 
 void resolve_lanes(Recipe& recipe) {
-  constexpr int64_t kDefaultLanes = 8;
   int64_t fewest = std::numeric_limits<int64_t>::max();  // micro-batches of a step
   for (const StageRecipe& stage : recipe.stages) {
     const int64_t micro_batches = recipe.global_batch_tokens / (stage.sequence_length * recipe.micro_batch_size);
@@ -62,8 +69,13 @@ void resolve_lanes(Recipe& recipe) {
                micro_batches, recipe.data_ranks, recipe.micro_batch_size);
     fewest = std::min(fewest, micro_batches);
   }
-  if (recipe.lanes == 0) recipe.lanes = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(std::min(fewest, kDefaultLanes))));
+  if (recipe.lanes == 0) recipe.lanes = default_lanes(fewest);
   set_path(recipe.tree, "parallel.lanes", yaml_scalar(std::to_string(recipe.lanes)), "resolved");
+  MOBA_CHECK(
+      recipe.lanes >= recipe.data_ranks || fewest < recipe.data_ranks,
+      "parallel.data: {} ranks, but parallel.lanes is {}, and a rank owns whole lanes; set parallel.lanes={} (another number of lanes "
+      "gives other bits)",
+      recipe.data_ranks, recipe.lanes, std::bit_ceil(static_cast<uint64_t>(recipe.data_ranks)));
   MOBA_CHECK(recipe.lanes >= recipe.data_ranks,
              "parallel.data: {} ranks, but the {} micro-batches of a step make only {} lanes, and a rank owns whole lanes; raise "
              "train.global_batch_tokens or lower train.micro_batch_size",

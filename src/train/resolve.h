@@ -13,7 +13,8 @@ struct ResolvedPrecision {
 ResolvedPrecision resolve_precision(Recipe& recipe);
 
 // Fills micro_batch_size: the largest number of sequences that divides the global batch and keeps a forward pass within
-// kAutoMicroBatchTokens, which is where longer passes stop being faster on a CPU.
+// kAutoMicroBatchTokens, which is where longer passes stop being faster on a CPU, and leaves as many micro-batches as lanes. Whatever
+// the number of ranks, so that the bits do not depend on it.
 void resolve_micro_batch(Recipe& recipe);
 inline constexpr int64_t kAutoMicroBatchTokens = 8192;
 

@@ -3,8 +3,9 @@
 
 usage: data_parallel.py --bin BUILD/bin CASE...
 
-Cases: same_bits, same_bits_all, zero, resume, orphans, started_twice, signals, numeric, wrong_starts, evaluation, faults. Each trains a small model on bytes of this
-source tree with several numbers of processes and compares weights, optimizer state and metrics with tools/compare_runs.
+Cases: same_bits, same_bits_auto, same_bits_all, zero, resume, orphans, started_twice, signals, numeric, wrong_starts, evaluation, faults.
+Each trains a small model on bytes of this source tree with several numbers of processes and compares weights, optimizer state and
+metrics with tools/compare_runs.
 """
 import argparse
 import contextlib
@@ -128,6 +129,20 @@ def same_bits(bench, ranks=(1, 2, 4), attentions=("switch",), precisions=("fp32"
         hashes = {weights_hash(bench.folder / f"{attention}-{precision}-{p}") for p in ranks}
         check(len(hashes) == 1, f"{attention}, {precision}: hashes differ: {hashes}")
         print(f"{attention}, {precision}: {steps} steps with {ranks} ranks have the same bits, weights {hashes.pop()[:16]}", flush=True)
+
+
+def same_bits_auto(bench):
+    """`auto` gives the same micro-batches, and so the same bits, on any number of ranks; one goes on where another stopped."""
+    auto = ("train.micro_batch_size=auto", "train.global_batch_tokens=2048")
+    for p in (1, 2, 4):
+        bench.train(p, bench.recipe(steps=20), f"auto-{p}", *auto)
+        bench.same("auto-1", f"auto-{p}")
+    process = bench.start(1, bench.recipe(steps=20), "auto-1-4", *auto)
+    interrupt_after(bench, process, "auto-1-4", 10)
+    bench.finish(process)
+    bench.train(4, bench.recipe(steps=20), "auto-1-4", *auto)
+    bench.same("auto-1", "auto-1-4")
+    print("micro_batch_size: auto: the same bits with 1, 2 and 4 ranks, resumed on 4", flush=True)
 
 
 def same_bits_all(bench):
@@ -327,21 +342,43 @@ def wait_for_step(bench, name, step):
         time.sleep(0.01)
 
 
-def numeric(bench):
-    """A loss that is not finite is the same verdict on all ranks."""
-    bench.train(1, bench.recipe(steps=1), "sound", "eval.interval=0")
-    weights = bench.folder / "damaged"
+def with_nan(bench, name, tensor, row):
+    """A copy of the model of run `sound` with one element that is not a number."""
+    weights = bench.folder / name
     weights.mkdir()
-    for name in ("config.json", "model.safetensors"):
-        (weights / name).write_bytes((bench.folder / "sound" / "checkpoints" / "latest" / name).read_bytes())
+    for file in ("config.json", "model.safetensors"):
+        (weights / file).write_bytes((bench.folder / "sound" / "checkpoints" / "latest" / file).read_bytes())
     with open(weights / "model.safetensors", "r+b") as file:
         length = int.from_bytes(file.read(8), "little")
-        begin = json.loads(file.read(length))["model.norm.weight"]["data_offsets"][0]
-        file.seek(8 + length + begin)
-        file.write(b"\xff\xff\xff\x7f")  # NaN
-    output = bench.train(2, bench.recipe(), "numeric", f"model.init_from={weights}", expect=4)
+        entry = json.loads(file.read(length))[tensor]
+        begin, end = entry["data_offsets"]
+        file.seek(8 + length + begin + row * (end - begin) // entry["shape"][0])
+        file.write(b"\xff\xff\xff\x7f")
+    return weights
+
+
+def numeric(bench):
+    """A loss that is not finite is the same verdict on all ranks, also where only one of them met it."""
+    common = ("eval.interval=0", "checkpoint.interval=1", "model.tie_word_embeddings=false")
+    bench.train(1, bench.recipe(steps=1), "sound", *common)
+    weights = with_nan(bench, "damaged", "model.norm.weight", 0)
+    output = bench.train(2, bench.recipe(), "numeric", f"model.init_from={weights}", *common, expect=4)
     check(output.count("not finite") == 1, f"the verdict should be printed once:\n{output}")
-    print("a loss that is not finite: exit code 4, said once", flush=True)
+    # A byte that is in one sample alone, so that one lane of one step reads its row of the embedding.
+    text = bench.folder / "rare.txt"
+    text.write_bytes(b"abcdefgh" * 600 + b"\x01" + b"hgfedcba" * 600)
+    data = bench.folder / "rare.h5"
+    subprocess.run([bench.binaries / "moba-data", "prepare", "--tokenizer", "byte", "--input", text, "--output", data], check=True,
+                   capture_output=True)
+    weights = with_nan(bench, "rare", "model.embed_tokens.weight", 1)
+    said = set()
+    for p in (1, 2, 4):
+        output = bench.train(p, bench.recipe(steps=100), f"rare-{p}", f"model.init_from={weights}", f"data.train=[{{path: {data}}}]", *common,
+                             expect=4)
+        said.update(line for line in output.splitlines() if "not finite" in line)
+        check(output.count("not finite") == 1, f"the verdict should be printed once:\n{output}")
+    check(len(said) == 1, f"other verdicts with other numbers of ranks: {said}")
+    print("a loss that is not finite: exit code 4, said once, whichever rank met it", flush=True)
 
 
 def wrong_starts(bench):
@@ -387,7 +424,7 @@ def main():
     parser.add_argument("--output", type=pathlib.Path, help="folder that is kept; otherwise a temporary one")
     parser.add_argument("cases", nargs="+")
     args = parser.parse_args()
-    cases = {f.__name__: f for f in (same_bits, same_bits_all, zero, resume, orphans, started_twice, signals, numeric, wrong_starts, evaluation, faults)}
+    cases = {f.__name__: f for f in (same_bits, same_bits_auto, same_bits_all, zero, resume, orphans, started_twice, signals, numeric, wrong_starts, evaluation, faults)}
     unknown = [c for c in args.cases if c not in cases]
     if unknown:
         parser.error(f"no case {', '.join(unknown)}; there are {', '.join(cases)}")

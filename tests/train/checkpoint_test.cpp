@@ -142,5 +142,17 @@ TEST(Checkpoint, PathsOfUsers) {
   EXPECT_THROW(resolve_checkpoint(run.path("empty")), Error);
 }
 
+// A run whose checkpoints cannot be reached for a moment must not start again over them.
+TEST(Checkpoint, WhatCannotBeReadIsNotTakenForMissing) {
+  const ScratchFolder run;
+  std::filesystem::create_symlink("checkpoints", run.path("checkpoints"));  // a loop
+  try {
+    newest_checkpoint(run.root(), [](const std::string&) {});
+    FAIL() << "an unreadable folder was taken for an empty one";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ExitCode::io) << e.what();
+  }
+}
+
 }  // namespace
 }  // namespace moba::test

@@ -46,7 +46,7 @@ TEST(FolderLock, WaitsForTheChildOfADeadHolder) {
   }
   const auto begin = Clock::now();
   ::waitpid(holder, nullptr, 0);
-  const FolderLock lock(scratch.root(), {.program = "moba-sweep"});
+  const FolderLock lock(scratch.root(), {.program = "moba-sweep", .inherited = true});
   EXPECT_GE(since(begin), 0.9 * kChildSeconds);
 }
 
