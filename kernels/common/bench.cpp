@@ -96,6 +96,20 @@ double measure_peak_gflops(DType dtype, int threads, double seconds) {
   return sum / 1e9;
 }
 
+double measure_bandwidth() {
+  static const double measured = [] {
+    constexpr int64_t kWords = int64_t{8} << 20, kPiece = 1 << 17;  // two buffers of 64 MiB
+    std::vector<uint64_t> x(kWords, 1), y(kWords, 1);
+    const auto pass = [&] {
+      parallel_for(kWords, kPiece, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) y[static_cast<size_t>(i)] += x[static_cast<size_t>(i)];
+      });
+    };
+    return 3 * 8.0 * kWords / median_ms(pass, 5, 1.0) / 1e6;
+  }();
+  return measured;
+}
+
 double median_ms(const std::function<void()>& f, int runs, double budget_seconds) {
   const double start = now_seconds();
   auto timed = [&] {

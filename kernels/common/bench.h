@@ -12,6 +12,9 @@ namespace moba {
 // about `seconds`. bf16 without bf16 products counts fp32 multiply-adds: that is what the kernels run.
 double measure_peak_gflops(DType dtype, int threads, double seconds);
 
+// GB/s of memory: y += x over buffers larger than the caches, two reads and a write a word, all threads. Measured once a process.
+double measure_bandwidth();
+
 double now_seconds();  // steady clock
 
 // Milliseconds: the median of `runs` runs after a warm-up run; fewer runs once `budget_seconds` are used up, at least one.

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/common/check.h"
+#include "kernels/common/profile.h"
 #include "kernels/common/threads.h"
 #include "kernels/cross_entropy/cross_entropy_table.h"
 
@@ -50,6 +51,8 @@ void row(const CrossEntropyArgs& a, int64_t r, const CrossEntropyLoops& loops, v
 
 void cross_entropy(const CrossEntropyArgs& a) {
   validate(a);
+  const int64_t n = a.rows * a.vocab;
+  const ProfileScope profile("cross_entropy", {.bytes = bytes_of(n, a.dtype) + (a.dlogits ? bytes_of(n, a.grad_dtype) : 0)});
   if (use_reference(a.dtype) || a.grad_dtype == DType::f64) return cross_entropy_reference(a);
   const CrossEntropyLoops& loops = pick_isa(sse::cross_entropy_loops, avx2::cross_entropy_loops, avx512::cross_entropy_loops);
   parallel_items(a.rows, [&](int64_t r, int) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/common/profile.h"
 #include "kernels/common/threads.h"
 #include "kernels/common/visit_dtype.h"
 #include "kernels/elementwise/elementwise_cuda.h"
@@ -65,6 +66,7 @@ void unary_reference(const char* op, DType from, DType to, int64_t n, const void
 void add(const Stream& stream, DType dtype, int64_t n, const void* a, const void* b, void* y) {
   if (stream.device == DeviceType::cuda) return cuda::add(stream, dtype, n, a, b, y);
   validate("add", stream, n);
+  const ProfileScope profile("add", {.bytes = 3 * bytes_of(n, dtype)});
   if (!use_reference(dtype) && dtype == DType::f32) return run(n, elementwise().add_f32, in<float>(a), in<float>(b), out<float>(y));
   if (!use_reference(dtype) && dtype == DType::bf16) return run(n, elementwise().add_bf16, in<bf16>(a), in<bf16>(b), out<bf16>(y));
   binary_reference("add", dtype, n, a, b, y, [](double p, double q) { return p + q; });
@@ -72,6 +74,7 @@ void add(const Stream& stream, DType dtype, int64_t n, const void* a, const void
 
 void multiply(const Stream& stream, DType dtype, int64_t n, const void* a, const void* b, void* y) {
   validate("multiply", stream, n);
+  const ProfileScope profile("multiply", {.bytes = 3 * bytes_of(n, dtype)});
   if (!use_reference(dtype) && dtype == DType::f32) return run(n, elementwise().multiply_f32, in<float>(a), in<float>(b), out<float>(y));
   if (!use_reference(dtype) && dtype == DType::bf16) return run(n, elementwise().multiply_bf16, in<bf16>(a), in<bf16>(b), out<bf16>(y));
   binary_reference("multiply", dtype, n, a, b, y, [](double p, double q) { return p * q; });
@@ -79,6 +82,7 @@ void multiply(const Stream& stream, DType dtype, int64_t n, const void* a, const
 
 void accumulate(const Stream& stream, DType dst_dtype, DType src_dtype, int64_t n, const void* src, void* dst) {
   validate("accumulate", stream, n);
+  const ProfileScope profile("accumulate", {.bytes = bytes_of(n, src_dtype) + 2 * bytes_of(n, dst_dtype)});
   const bool fast = !use_reference(dst_dtype) && !use_reference(src_dtype);
   if (fast && dst_dtype == DType::f32 && src_dtype == DType::f32)
     return run(n, elementwise().accumulate_f32_f32, in<float>(src), out<float>(dst));
@@ -91,6 +95,7 @@ void accumulate(const Stream& stream, DType dst_dtype, DType src_dtype, int64_t 
 
 void scale(const Stream& stream, DType dtype, int64_t n, double factor, const void* x, void* y) {
   validate("scale", stream, n);
+  const ProfileScope profile("scale", {.bytes = 2 * bytes_of(n, dtype)});
   const auto f = static_cast<float>(factor);
   if (!use_reference(dtype) && dtype == DType::f32)
     return run(
@@ -104,6 +109,7 @@ void scale(const Stream& stream, DType dtype, int64_t n, double factor, const vo
 void convert(const Stream& stream, DType from, DType to, int64_t n, const void* x, void* y) {
   if (stream.device == DeviceType::cuda) return cuda::convert(stream, from, to, n, x, y);
   validate("convert", stream, n);
+  const ProfileScope profile("convert", {.bytes = bytes_of(n, from) + bytes_of(n, to)});
   const bool fast = !use_reference(from) && !use_reference(to);
   if (fast && from == DType::f32 && to == DType::bf16) return run(n, elementwise().to_bf16, in<float>(x), out<bf16>(y));
   if (fast && from == DType::bf16 && to == DType::f32) return run(n, elementwise().to_f32, in<bf16>(x), out<float>(y));
@@ -113,6 +119,7 @@ void convert(const Stream& stream, DType from, DType to, int64_t n, const void* 
 void fill(const Stream& stream, DType dtype, int64_t n, double value, void* y) {
   if (stream.device == DeviceType::cuda) return cuda::fill(stream, dtype, n, value, y);
   validate("fill", stream, n);
+  const ProfileScope profile("fill", {.bytes = bytes_of(n, dtype)});
   const auto fill_with = [&]<class T>(T v) {
     run(
         n, [v](int64_t count, T* p) { std::fill(p, p + count, v); }, out<T>(y));

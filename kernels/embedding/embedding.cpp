@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/common/profile.h"
 #include "kernels/common/threads.h"
 #include "kernels/common/visit_dtype.h"
 #include "kernels/elementwise/elementwise_table.h"
@@ -37,6 +38,7 @@ void add_rows(int64_t tokens, int64_t cols, const T* dy, const int32_t* ids, flo
 void embedding_forward(const Stream& stream, DType dtype, int64_t tokens, int64_t vocab, int64_t cols, const void* table,
                        const int32_t* ids, void* y) {
   validate(stream, dtype, tokens, vocab, cols, ids);
+  const ProfileScope profile("embedding forward", {.bytes = 2 * bytes_of(tokens * cols, dtype)});
   const int64_t row_bytes = cols * static_cast<int64_t>(dtype_size(dtype));
   parallel_for(tokens, kTokensPerPiece, [&](int64_t b, int64_t e) {
     for (int64_t t = b; t < e; ++t)
@@ -48,6 +50,7 @@ void embedding_forward(const Stream& stream, DType dtype, int64_t tokens, int64_
 void embedding_backward(const Stream& stream, DType dtype, int64_t tokens, int64_t vocab, int64_t cols, const void* dy, const int32_t* ids,
                         void* dtable) {
   validate(stream, dtype, tokens, vocab, cols, ids);
+  const ProfileScope profile("embedding backward", {.bytes = bytes_of(tokens * cols, dtype) + 2 * bytes_of(tokens * cols, DType::f32)});
   if (use_reference(dtype)) return embedding_backward_reference(dtype, tokens, vocab, cols, dy, ids, dtable);
   auto* sums = static_cast<float*>(dtable);
   if (dtype == DType::f32) return add_rows(tokens, cols, static_cast<const float*>(dy), ids, sums, elementwise().accumulate_f32_f32);

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "kernels/common/profile.h"
 #include "kernels/common/threads.h"
 #include "kernels/common/visit_dtype.h"
 #include "kernels/grad_norm/grad_norm_table.h"
@@ -37,6 +38,7 @@ double sum_of_squares_reference(DType dtype, int64_t n, const void* x) {
 double sum_of_squares(const Stream& stream, DType dtype, int64_t n, const void* x) {
   require_cpu("sum_of_squares", stream);
   MOBA_CHECK(n >= 0, "sum_of_squares: n must be >= 0, got {}", n);
+  const ProfileScope profile("gradient norm", {.flops = 2.0 * static_cast<double>(n), .bytes = bytes_of(n, dtype)});
   const GradNormLoops& loops = pick_isa(sse::grad_norm_loops, avx2::grad_norm_loops, avx512::grad_norm_loops);
   if (use_reference(dtype)) return sum_of_squares_reference(dtype, n, x);
   if (dtype == DType::f32) return pieces_in_order<float>(n, x, loops.sum_of_squares_f32);

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/common/check.h"
+#include "kernels/common/profile.h"
 #include "kernels/common/threads.h"
 #include "kernels/key_conv/key_conv_table.h"
 
@@ -122,6 +123,7 @@ void backward(const KeyConvGradArgs& g, const KeyConvRows<T>& loop) {
 
 void key_conv_forward(const KeyConvArgs& a) {
   validate(a);
+  const ProfileScope profile("key_conv forward", {.bytes = 2 * bytes_of(a.tokens * a.channels, a.dtype)});
   if (use_reference(a.dtype)) return key_conv_forward_reference(a);
   if (a.dtype == DType::f32) return forward<float>(a, loops().f32);
   forward<bf16>(a, loops().b16);
@@ -130,6 +132,7 @@ void key_conv_forward(const KeyConvArgs& a) {
 void key_conv_backward(const KeyConvGradArgs& g) {
   validate(g.forward);
   MOBA_CHECK(!g.forward.history, "key_conv: the backward pass takes no history; it serves decoding only");
+  const ProfileScope profile("key_conv backward", {.bytes = 3 * bytes_of(g.forward.tokens * g.forward.channels, g.forward.dtype)});
   if (use_reference(g.forward.dtype)) return key_conv_backward_reference(g);
   if (g.forward.dtype == DType::f32) return backward<float>(g, loops().f32);
   backward<bf16>(g, loops().b16);

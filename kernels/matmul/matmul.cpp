@@ -2,6 +2,7 @@
 
 #include "kernels/common/check.h"
 #include "kernels/common/pick_isa.h"
+#include "kernels/common/profile.h"
 #include "kernels/matmul/matmul_blocked.h"
 #include "kernels/matmul/matmul_cuda.h"
 #include "kernels/matmul/matmul_native.h"
@@ -24,12 +25,25 @@ void validate(const MatmulArgs& p) {
   check_stride("ldc", p.ldc, p.n);
 }
 
+// In a Linear layer: forward reads the weight as [out, in], the input's gradient as [in, out], the weight's gradient sums over tokens.
+const char* name_of(const MatmulArgs& p) {
+  if (p.transpose_a) return "matmul, weight gradient";
+  return p.transpose_b ? "matmul, forward" : "matmul, input gradient";
+}
+
+KernelWork work_of(const MatmulArgs& p) {
+  const double written = bytes_of(p.m * p.n, p.out_dtype) * (p.beta != 0 ? 2 : 1);
+  return {2.0 * static_cast<double>(p.m) * static_cast<double>(p.n) * static_cast<double>(p.k),
+          bytes_of(p.m * p.k + p.k * p.n, p.dtype) + written, p.m, p.n, p.k};
+}
+
 }  // namespace
 
 void matmul(const MatmulArgs& p) {
   validate(p);
   if (p.stream.device == DeviceType::cuda) return cuda::matmul(p);
   if (p.m == 0 || p.n == 0) return;
+  const ProfileScope profile(name_of(p), work_of(p));
   if (use_reference(p.dtype) || p.k == 0) return matmul_reference(p);
 #ifdef MOBA_ONEDNN
   if (p.dtype == DType::bf16 && has_bf16_products()) return detail::native_bf16_product(p);

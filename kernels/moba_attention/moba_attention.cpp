@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kernels/common/check.h"
+#include "kernels/common/profile.h"
 #include "kernels/common/threads.h"
 #include "kernels/moba_attention/attention_cpu.h"
 
@@ -58,6 +59,15 @@ void validate(const AttentionGradArgs& args) {
   check_pointer("dv", args.dv, k_elements);
 }
 
+// Two products of D multiply-adds a pair forward, five backward; every tensor read or written once.
+KernelWork work_of(const AttentionArgs& args, bool backward) {
+  if (!profiling()) return {};  // counting pairs takes time
+  const AttentionShape& s = args.shape;
+  const int64_t q = s.tokens_q * s.heads * s.head_dim, k = s.tokens_k * s.kv_heads * s.head_dim;
+  return {(backward ? 10.0 : 4.0) * static_cast<double>(s.head_dim) * static_cast<double>(attention_pairs(args)),
+          backward ? bytes_of(4 * q + 4 * k, args.dtype) : bytes_of(2 * q + 2 * k, args.dtype)};
+}
+
 bool runs_fast(DType dtype) { return dtype != DType::f64 && active_isa() != Isa::reference; }
 
 }  // namespace
@@ -107,12 +117,14 @@ void attention_forward(const AttentionArgs& args) {
   if (args.stream.device != DeviceType::cpu) throw_no_device_kernel("attention", args.stream);
   if (!runs_fast(args.dtype)) return attention_forward_reference(args);
   validate(args);
+  const ProfileScope profile("attention forward", work_of(args, false));
   attention_forward_cpu(args);
 }
 
 void attention_backward(const AttentionGradArgs& args) {
   if (args.forward.stream.device != DeviceType::cpu) throw_no_device_kernel("attention", args.forward.stream);
   validate(args);
+  const ProfileScope profile("attention backward", work_of(args.forward, true));
   if (runs_fast(args.forward.dtype))
     attention_backward_cpu(args);
   else

@@ -2,6 +2,7 @@
 #include "kernels/moba_gate/moba_gate.h"
 
 #include "kernels/common/pick_isa.h"
+#include "kernels/common/profile.h"
 #include "kernels/moba_gate/moba_gate_cpu.h"
 
 namespace moba::kernels {
@@ -13,6 +14,8 @@ const GateLoops& active_loops() { return pick_isa(sse::gate_loops, avx2::gate_lo
 
 void moba_gate(const MobaGateArgs& args) {
   require_cpu("moba_gate", args.stream);
+  const AttentionShape& s = args.shape;
+  const ProfileScope profile("gate", {.bytes = bytes_of((s.tokens_q * s.heads + s.tokens_k * s.kv_heads) * s.head_dim, args.dtype)});
   // Gates without scores cost a few integers per query in the reference too; oracle is a control for science, not for speed.
   const bool fast = args.gate == Gate::mean || args.gate == Gate::minmax;
   if (!fast || use_reference(args.dtype)) return moba_gate_reference(args);
@@ -21,6 +24,7 @@ void moba_gate(const MobaGateArgs& args) {
 
 void moba_centroids(const MobaGateArgs& args, float* centroids) {
   require_cpu("moba_centroids", args.stream);
+  const ProfileScope profile("centroids", {.bytes = bytes_of(args.shape.tokens_k * args.shape.kv_heads * args.shape.head_dim, args.dtype)});
   if (use_reference(args.dtype)) return moba_centroids_reference(args, centroids);
   moba_centroids_cpu(args, active_loops(), centroids);
 }

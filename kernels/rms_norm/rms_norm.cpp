@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/common/check.h"
+#include "kernels/common/profile.h"
 #include "kernels/common/threads.h"
 #include "kernels/rms_norm/rms_norm_table.h"
 
@@ -59,6 +60,7 @@ void backward(const RmsNormGradArgs& a, const RmsNormRows<T>& loop) {
 void rms_norm_forward(const RmsNormArgs& a) {
   validate(a.stream, a.dtype, a.rows, a.cols);
   MOBA_CHECK(!a.residual || a.sum_out, "rms_norm: residual needs sum_out");
+  const ProfileScope profile("rms_norm forward", {.bytes = (a.residual ? 4 : 2) * bytes_of(a.rows * a.cols, a.dtype)});
   if (use_reference(a.dtype)) return rms_norm_forward_reference(a);
   if (a.dtype == DType::f32) return forward<float>(a, loops().f32);
   forward<bf16>(a, loops().b16);
@@ -66,6 +68,7 @@ void rms_norm_forward(const RmsNormArgs& a) {
 
 void rms_norm_backward(const RmsNormGradArgs& a) {
   validate(a.stream, a.dtype, a.rows, a.cols);
+  const ProfileScope profile("rms_norm backward", {.bytes = (a.dsum ? 4 : 3) * bytes_of(a.rows * a.cols, a.dtype)});
   if (use_reference(a.dtype)) return rms_norm_backward_reference(a);
   if (a.dtype == DType::f32) return backward<float>(a, loops().f32);
   backward<bf16>(a, loops().b16);

@@ -4,6 +4,7 @@
 #include <numbers>
 
 #include "kernels/common/check.h"
+#include "kernels/common/profile.h"
 #include "kernels/common/threads.h"
 #include "kernels/rope/rope_table.h"
 
@@ -76,6 +77,7 @@ std::vector<double> rope_inv_freq(int64_t head_dim, double theta, const RopeScal
 
 void rope(const RopeArgs& a) {
   validate(a);
+  const ProfileScope profile("rope", {.bytes = 2 * bytes_of(a.tokens * a.heads * a.head_dim, a.dtype)});
   if (use_reference(a.dtype)) return rope_reference(a);
   const RopeLoops& loops = pick_isa(sse::rope_loops, avx2::rope_loops, avx512::rope_loops);
   if (a.dtype == DType::f32) return run<float>(a, loops, loops.rotate_f32);

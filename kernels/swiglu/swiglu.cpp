@@ -1,6 +1,7 @@
 #include "kernels/swiglu/swiglu.h"
 
 #include "kernels/common/check.h"
+#include "kernels/common/profile.h"
 #include "kernels/common/threads.h"
 #include "kernels/swiglu/swiglu_table.h"
 
@@ -37,6 +38,7 @@ void run_backward(Loop loop, int64_t n, const void* gate, const void* up, const 
 
 void swiglu_forward(const Stream& stream, DType dtype, int64_t n, const void* gate, const void* up, void* y) {
   validate(stream, dtype, n);
+  const ProfileScope profile("swiglu forward", {.bytes = 3 * bytes_of(n, dtype)});
   if (use_reference(dtype)) return swiglu_forward_reference(dtype, n, gate, up, y);
   if (dtype == DType::f32) return run_forward<float>(loops().forward_f32, n, gate, up, y);
   run_forward<bf16>(loops().forward_bf16, n, gate, up, y);
@@ -45,6 +47,7 @@ void swiglu_forward(const Stream& stream, DType dtype, int64_t n, const void* ga
 void swiglu_backward(const Stream& stream, DType dtype, int64_t n, const void* gate, const void* up, const void* dy, void* dgate,
                      void* dup) {
   validate(stream, dtype, n);
+  const ProfileScope profile("swiglu backward", {.bytes = 5 * bytes_of(n, dtype)});
   if (use_reference(dtype)) return swiglu_backward_reference(dtype, n, gate, up, dy, dgate, dup);
   if (dtype == DType::f32) return run_backward<float>(loops().backward_f32, n, gate, up, dy, dgate, dup);
   run_backward<bf16>(loops().backward_bf16, n, gate, up, dy, dgate, dup);

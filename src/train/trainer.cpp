@@ -9,6 +9,7 @@
 #include "src/distributed/agree.h"
 #include "src/train/evaluate.h"
 #include "src/train/host.h"
+#include "src/train/profile.h"
 #include "src/train/run_state.h"
 #include "src/train/signals.h"
 
@@ -19,8 +20,12 @@ constexpr int64_t kMaxSkipsInARow = 5;
 
 class Trainer {
  public:
-  Trainer(RunState run, Console& console)
-      : run_(std::move(run)), console_(console), saved_step_(run_.progress.step), saved_with_evaluation_due_(run_.evaluation_due) {
+  Trainer(RunState run, Console& console, int64_t profiled_steps)
+      : run_(std::move(run)),
+        console_(console),
+        profile_(profiled_steps),
+        saved_step_(run_.progress.step),
+        saved_with_evaluation_due_(run_.evaluation_due) {
     run_.parallel->set_signals([] { return Requests{SignalWatch::stop_requested(), SignalWatch::take_save_request()}; });
   }
 
@@ -33,16 +38,19 @@ class Trainer {
       say_attention(plan);
       const auto begin = std::chrono::steady_clock::now();
       run_.world->at(run_.progress.step + 1, "step");
+      if (steps_here_ > 0) profile_.begin_step();  // the first warms up
       const SampleShare share = run_.parallel->share(run_.plan->samples_per_step(run_.progress.stage), run_.recipe.micro_batch_size);
       const std::vector<Sample> samples = run_.data->next(run_.progress, share);
       const StepSettings settings{run_.recipe.micro_batch_size, run_.recipe.grad_clip};
-      const StepResult result =
-          training_step(*run_.model, *run_.optimizer, run_.parameters, samples, plan, settings, run_.progress.step + 1, *run_.parallel);
+      const StepResult result = training_step(*run_.model, *run_.optimizer, run_.parameters, samples, plan, settings,
+                                              run_.progress.step + 1, *run_.parallel, profile_.lap());
+      profile_.end_step();
       heed(run_.parallel->requests());
       if (!result.updated && give_up(result)) return ExitCode::numeric;
       if (result.updated) run_.not_finite_in_a_row = 0;
       run_.plan->advance(run_.progress);
       report(plan, result, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+      if (profiled_ && !profile_.due()) say_profile();
       if (due(run_.recipe.eval_interval)) evaluate_after(plan);
       if (due(run_.recipe.checkpoint_interval) || save_requested_) save();
     }
@@ -74,8 +82,19 @@ class Trainer {
                              steps_here_, 100 * hidden));
   }
 
+  void say_profile() {
+    profiled_ = false;
+    if (!run_.is_root()) return;
+    if (profile_.steps() == 0) return console_.say("profile: no step to look at; it leaves out the first step after a start");
+    const std::string path = run_.recipe.folder() + "/profile.json";
+    write_hashed_file(path, profile_.chrome_trace());
+    console_.say(profile_.table(run_.peak_gflops));
+    console_.say("trace: " + path + " (open it in chrome://tracing or ui.perfetto.dev)");
+  }
+
   ExitCode finish() {
     say_overlap();
+    if (profiled_) say_profile();
     if (!stop_ || (run_.plan->finished(run_.progress) && !run_.evaluation_due)) {
       console_.say(fmt::format("done: {} steps, {} tokens in {}", run_.progress.step,
                                format_count(static_cast<double>(run_.progress.tokens)), run_.recipe.folder()));
@@ -202,6 +221,8 @@ class Trainer {
   std::vector<LayerAttention> last_layers_;
   double mean_seconds_ = 0;
   int64_t steps_here_ = 0;
+  StepProfile profile_;
+  bool profiled_ = profile_.due();              // and the table is still to come
   bool stop_ = false, save_requested_ = false;  // by a signal to any rank
   int64_t saved_step_;                          // what the newest checkpoint holds
   bool saved_with_evaluation_due_;
@@ -234,7 +255,7 @@ ExitCode train(Recipe recipe, const TrainOptions& options) {
   ExitCode code = ExitCode::done;
   try {
     RunState run = open_run(std::move(recipe), options, *world, console);
-    if (run.model) code = Trainer(std::move(run), console).loop();
+    if (run.model) code = Trainer(std::move(run), console, options.profiled_steps).loop();
   } catch (const SharedError&) {
     world->finish();
     throw;

@@ -12,6 +12,7 @@ struct TrainOptions {
   std::string resume = "auto";  // auto, never or a checkpoint's folder
   std::string device = "auto";  // auto, cpu, cuda
   std::string command_line;     // for run.json
+  int64_t profiled_steps = 0;   // after the first: taken apart, printed as a table, written as profile.json
   Launch launch;                // how this process was started
 };
 

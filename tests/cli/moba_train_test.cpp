@@ -258,6 +258,22 @@ TEST(MobaTrain, ResolvedRecipeTrainsTheSameModel) {
   }
 }
 
+TEST(MobaTrain, ProfileTakesStepsApart) {
+  const TrainFolder folder;
+  const std::string recipe = folder.path("tiny.yaml"), profile = folder.path("runs/tiny/profile.json");
+  for (const char* wrong : {"--profile=0", "--profile=-3", "--profile=few"}) EXPECT_EQ(Program(folder, {recipe, wrong}).wait(), 2) << wrong;
+  EXPECT_FALSE(fs::exists(folder.path("runs")));
+  Program run(folder, {recipe, "--profile=3"});
+  ASSERT_EQ(run.wait(), 0) << run.output();
+  for (const char* part :
+       {"profile of 3 steps", "matmul, weight gradient", "attention backward", "loss: cross_entropy", "adamw", "everything else"})
+    EXPECT_NE(run.output().find(part), std::string::npos) << part << "\n" << run.output();
+  const auto trace = nlohmann::json::parse(text_of(profile));
+  int steps = 0;
+  for (const auto& e : trace.at("traceEvents")) steps += e.at("name").get<std::string>().starts_with("step");
+  EXPECT_EQ(steps, 3);
+}
+
 TEST(MobaTrain, SaveRequestSavesAndGoesOn) {
   const TrainFolder folder;
   Program run(folder, {folder.path("tiny.yaml"), "checkpoint.interval=1000", "train.max_steps=60", "checkpoint.keep_last=0"});

@@ -47,6 +47,9 @@ CommandOption Command::add_option(const std::string& name, double& value, const 
 CommandOption Command::add_flag(const std::string& name, bool& value, const std::string& help) const {
   return CommandOption(app_->add_flag(name, value, help));
 }
+CommandOption Command::add_flag(const std::string& name, int64_t& value, int64_t alone, const std::string& help) const {
+  return CommandOption(app_->add_flag(fmt::format("{}{{{}}}", name, alone), value, help)->check(CLI::PositiveNumber));
+}
 CommandOption Command::add_threads() const {
   return CommandOption(app_->add_option_function<int>(
       "--threads", [](int n) { set_num_threads(n); }, "Compute threads (default: all cores)"));

@@ -47,6 +47,8 @@ class Command {
   CommandOption add_option(const std::string& name, uint64_t& value, const std::string& help) const;
   CommandOption add_option(const std::string& name, double& value, const std::string& help) const;
   CommandOption add_flag(const std::string& name, bool& value, const std::string& help) const;
+  // The value `alone` without =NUMBER; 1 or more.
+  CommandOption add_flag(const std::string& name, int64_t& value, int64_t alone, const std::string& help) const;
   // --threads, which takes effect as soon as it is read.
   CommandOption add_threads() const;
   Command add_subcommand(const std::string& name, const std::string& help) const;

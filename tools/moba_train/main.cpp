@@ -37,6 +37,8 @@ void declare(const Command& app, Arguments& a) {
                  "auto (go on from the newest checkpoint), never, or a checkpoint's folder (later checkpoints of the run are removed)")
       .show_default();
   app.add_option("--device", a.train.device, "auto, cpu or cuda").show_default();
+  app.add_flag("--profile", a.train.profiled_steps, 5,
+               "Take 5 steps after the first apart (--profile=20: 20 steps): a table of operations, and profile.json, a Chrome trace");
   app.add_flag("--dry-run", a.dry_run, "Check everything, print parameters, FLOPs, memory, disk and time, then stop");
   app.add_flag("--print-config", a.print_config, "Print every key with its resolved value, then stop");
   app.add_option("--explain", a.explain, "Explain one key of the recipe, then stop");

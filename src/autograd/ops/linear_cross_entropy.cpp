@@ -3,6 +3,7 @@
 // computed twice. Both are kept by the node as gradients for an incoming gradient of 1, which is what a loss gets: then
 // backward hands them over as they are (dW becomes the weight's buffer). Any other incoming gradient multiplies them first, and
 // a loss that is never used leaves no trace. Price: [T, C] and [V, C] fp32 between forward and backward.
+#include "kernels/common/profile.h"
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/matmul/matmul.h"
@@ -122,6 +123,7 @@ struct Head {
   }
 
   void run() const {
+    const ProfileScope profile("loss", {});
     const int64_t tokens = x.size(0), vocab = weight.size(0), rows = std::min(tokens, chunk_rows(vocab));
     const Tensor logits = Tensor::empty({rows, vocab}, wide(x.dtype()), x.device());
     const bool separate = (dx.defined() || dw.defined()) && x.dtype() != logits.dtype();
