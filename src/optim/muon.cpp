@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/common/profile.h"
+#include "kernels/common/threads.h"
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/grad_norm/grad_norm.h"
 #include "kernels/matmul/matmul.h"
@@ -16,6 +18,7 @@ constexpr double kUpdateScale = 0.2;  // RMS of an update comes out as AdamW's u
 constexpr int kNewtonSchulzSteps = 5;
 constexpr float kA = 3.4445f, kB = -4.7750f, kC = 2.0315f;  // quintic a x + b x^3 + c x^5, steep at 0
 constexpr double kNormFloor = 1e-7;
+constexpr int64_t kSmallMatrix = int64_t{1} << 20;  // elements
 
 void scale_in_place(const Tensor& t, double factor) { kernels::scale(t.stream(), t.dtype(), t.numel(), factor, t.raw(), t.raw()); }
 void accumulate(const Tensor& to, const Tensor& from) {
@@ -76,26 +79,37 @@ Muon::Muon(const OptimizerConfig& config, std::vector<OptimizerParameter> parame
 }
 
 void Muon::step(int64_t step, double lr, double grad_scale) {
-  for (const auto& [p, momentum] : entries_) {
-    if (!p.value.has_grad()) continue;
-    const Tensor& g = p.value.grad();
-    MOBA_ASSERT(g.dtype() == p.master.dtype() && g.numel() == p.master.numel());
-    Tensor update = Tensor::empty(p.master.shape(), g.dtype(), g.device());
-    kernels::scale(g.stream(), g.dtype(), g.numel(), grad_scale, g.raw(), update.raw());
-    scale_in_place(momentum, kMomentum);
-    accumulate(momentum, update);
-    Tensor ahead = Tensor::empty(momentum.shape(), momentum.dtype(), momentum.device());
-    kernels::scale(g.stream(), g.dtype(), g.numel(), kMomentum, momentum.raw(), ahead.raw());
-    accumulate(update, ahead);
-    ahead = Tensor();
-
-    update = orthogonalized(std::move(update));
-    scale_in_place(update, -lr * kUpdateScale * std::sqrt(static_cast<double>(std::max(update.size(0), update.size(1)))));
-    if (p.decay) scale_in_place(p.master, 1 - lr * config_.weight_decay);
-    accumulate(p.master, update);
-    detail::master_changed(p, false);
+  {
+    // Small matrices one to a thread: inside one of them threads would mostly wait for each other.
+    const ProfileScope profile("muon", {});
+    std::vector<const Entry*> small, large;
+    for (const Entry& e : entries_) {
+      if (e.parameter.value.has_grad()) (e.momentum.numel() <= kSmallMatrix ? small : large).push_back(&e);
+    }
+    parallel_items(static_cast<int64_t>(small.size()), [&](int64_t i, int) { update(*small[static_cast<size_t>(i)], lr, grad_scale); });
+    for (const Entry* e : large) update(*e, lr, grad_scale);
   }
   rest_->step(step, lr, grad_scale);
+}
+
+void Muon::update(const Entry& entry, double lr, double grad_scale) const {
+  const auto& [p, momentum] = entry;
+  const Tensor& g = p.value.grad();
+  MOBA_ASSERT(g.dtype() == p.master.dtype() && g.numel() == p.master.numel());
+  Tensor update = Tensor::empty(p.master.shape(), g.dtype(), g.device());
+  kernels::scale(g.stream(), g.dtype(), g.numel(), grad_scale, g.raw(), update.raw());
+  scale_in_place(momentum, kMomentum);
+  accumulate(momentum, update);
+  Tensor ahead = Tensor::empty(momentum.shape(), momentum.dtype(), momentum.device());
+  kernels::scale(g.stream(), g.dtype(), g.numel(), kMomentum, momentum.raw(), ahead.raw());
+  accumulate(update, ahead);
+  ahead = Tensor();
+
+  update = orthogonalized(std::move(update));
+  scale_in_place(update, -lr * kUpdateScale * std::sqrt(static_cast<double>(std::max(update.size(0), update.size(1)))));
+  if (p.decay) scale_in_place(p.master, 1 - lr * config_.weight_decay);
+  accumulate(p.master, update);
+  detail::master_changed(p, false);
 }
 
 std::vector<Optimizer::State> Muon::state() const {

@@ -18,6 +18,7 @@ class Muon final : public Optimizer {
     OptimizerParameter parameter;
     Tensor momentum;
   };
+  void update(const Entry& entry, double lr, double grad_scale) const;
   const OptimizerConfig config_;
   std::vector<Entry> entries_;
   std::unique_ptr<Adamw> rest_;
