@@ -1,0 +1,60 @@
+// moba-bench suite from outside: figures as ratios, and a baseline that notices loss.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "tests/interop/scratch_folder.h"
+
+namespace moba::test {
+namespace {
+
+constexpr const char* kCase = "product 768 x 768 x 2048, weight gradient";
+
+struct Outcome {
+  int code;
+  std::string output;
+};
+
+Outcome suite(const ScratchFolder& folder, const std::string& arguments) {
+  const std::string log = folder.root() + "/output.txt";
+  const int status = std::system(fmt::format("'{}/moba-bench' suite {} >'{}' 2>&1", MOBA_BIN_DIR, arguments, log).c_str());
+  std::ifstream file(log);
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, {std::istreambuf_iterator<char>(file), {}}};
+}
+
+TEST(MobaBench, SuiteComparesWithABaselineByRatios) {
+  const ScratchFolder folder;
+  const std::string only = fmt::format("--only '{}'", kCase), baseline = folder.root() + "/baseline.json";
+  const Outcome first = suite(folder, only + " --json");
+  ASSERT_EQ(first.code, 0) << first.output;
+  auto figures = nlohmann::json::parse(first.output).at("baseline");
+  ASSERT_EQ(figures.size(), 1u);
+  double& ratio = figures.begin().value()[kCase]["efficiency"].get_ref<double&>();
+  EXPECT_GT(ratio, 0.01);
+  EXPECT_LT(ratio, 1.5);
+  ratio /= 100;
+  std::ofstream(baseline) << figures;
+  EXPECT_EQ(suite(folder, only + " --baseline " + baseline).code, 0);
+  ratio *= 10000;
+  std::ofstream(baseline) << figures;
+  const Outcome slow = suite(folder, only + " --baseline " + baseline);
+  EXPECT_EQ(slow.code, 1) << slow.output;
+  EXPECT_NE(slow.output.find("SLOW"), std::string::npos) << slow.output;
+}
+
+TEST(MobaBench, SuiteRefusesWhatItCannotRead) {
+  const ScratchFolder folder;
+  EXPECT_EQ(suite(folder, "--only 'no such case'").code, 2);
+  EXPECT_EQ(suite(folder, "--baseline none.json").code, 2);
+  folder.write("torn.json", "{\"avx2\": {");
+  const Outcome torn = suite(folder, "--only product --baseline " + folder.root() + "/torn.json");
+  EXPECT_EQ(torn.code, 2);
+  EXPECT_NE(torn.output.find("torn.json"), std::string::npos) << torn.output;
+}
+
+}  // namespace
+}  // namespace moba::test
