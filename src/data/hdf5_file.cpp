@@ -115,9 +115,15 @@ void Creator::fail(const char* name) const {
   throw Error(fmt::format("{}: {} cannot be written (is the folder writable and the disk not full?)", path_, name), ExitCode::io);
 }
 
+Handle dataset_properties() {
+  Handle plist(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
+  if (plist.valid()) H5Pset_obj_track_times(plist.get(), false);
+  return plist;
+}
+
 int64_t Creator::allocate(const char* dataset, hid_t type, int64_t count) {
   const auto size = static_cast<hsize_t>(count);
-  const Handle space(H5Screate_simple(1, &size, nullptr), H5Sclose), plist(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
+  const Handle space(H5Screate_simple(1, &size, nullptr), H5Sclose), plist = dataset_properties();
   H5Pset_alloc_time(plist.get(), H5D_ALLOC_TIME_EARLY);
   H5Pset_fill_time(plist.get(), H5D_FILL_TIME_NEVER);
   const Handle set(H5Dcreate2(file_.get(), dataset, type, space.get(), H5P_DEFAULT, plist.get(), H5P_DEFAULT), H5Dclose);

@@ -39,6 +39,9 @@ class Handle {
   herr_t (*close_)(hid_t) = nullptr;
 };
 
+// How datasets are created: without the time, so that the same content gives the same bytes.
+Handle dataset_properties();
+
 // Where a contiguous dataset's bytes lie in the file.
 struct Extent {
   int64_t count = 0;        // elements

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "kernels/common/check.h"
 #include "kernels/common/threads.h"
 #include "src/data/chat.h"
@@ -87,7 +90,7 @@ TEST(Prepare, JoinsFolders) {
   EXPECT_EQ(texts(folder.path("out.h5")), (std::vector<std::string>{"==> a/1.c <==\none\n==> a/2.c <==\ntwo\n", "==> b/3.c <==\nthree\n"}));
 }
 
-TEST(Prepare, DoesNotDependOnThreads) {
+TEST(Prepare, DoesNotDependOnThreadsOrTime) {
   const DataFolder folder;
   std::string lines;
   for (int i = 0; i < 500; ++i) lines += "{\"text\": \"document " + std::string(i % 37, 'x') + std::to_string(i) + "\"}\n";
@@ -95,6 +98,7 @@ TEST(Prepare, DoesNotDependOnThreads) {
   const int threads = num_threads();
   std::vector<std::string> files;
   for (const int n : {1, 2, 4}) {
+    if (n > 1) std::this_thread::sleep_for(std::chrono::milliseconds(1100));  // nor on the time, which files keep in seconds
     set_num_threads(n);
     prepare(folder, {path});
     files.push_back(read_file(folder.path("out.h5")));

@@ -114,7 +114,8 @@ void TensorWriter::fail(const std::string& what) const {
 void TensorWriter::write(const char* dataset, const std::vector<hsize_t>& shape, hid_t stored, hid_t memory, const void* values) {
   errno = 0;
   const Handle space(H5Screate_simple(static_cast<int>(shape.size()), shape.data(), nullptr), H5Sclose);
-  Handle data(H5Dcreate2(file_.get(), dataset, stored, space.get(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), H5Dclose);
+  const Handle plist = hdf5::dataset_properties();
+  Handle data(H5Dcreate2(file_.get(), dataset, stored, space.get(), H5P_DEFAULT, plist.get(), H5P_DEFAULT), H5Dclose);
   bool empty = false;
   for (const hsize_t n : shape) empty = empty || n == 0;
   if (!data.valid() || (!empty && H5Dwrite(data.get(), memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0) || data.reset() < 0)

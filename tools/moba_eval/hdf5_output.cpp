@@ -41,7 +41,8 @@ void Hdf5Output::write(const std::string& name, const Tensor& value) {
   const hdf5::Handle links(H5Pcreate(H5P_LINK_CREATE), H5Pclose);
   check(space.valid() && links.valid() && H5Pset_create_intermediate_group(links.get(), 1) >= 0, name);
   const hid_t type = hdf5_type(host.dtype());
-  const hdf5::Handle set(H5Dcreate2(file_.get(), name.c_str(), type, space.get(), links.get(), H5P_DEFAULT, H5P_DEFAULT), H5Dclose);
+  const hdf5::Handle plist = hdf5::dataset_properties();
+  const hdf5::Handle set(H5Dcreate2(file_.get(), name.c_str(), type, space.get(), links.get(), plist.get(), H5P_DEFAULT), H5Dclose);
   check(set.valid() && H5Dwrite(set.get(), type, H5S_ALL, H5S_ALL, H5P_DEFAULT, host.raw()) >= 0, name);
 }
 
