@@ -16,9 +16,9 @@ void moba_gate(const MobaGateArgs& args) {
   require_cpu("moba_gate", args.stream);
   const AttentionShape& s = args.shape;
   const ProfileScope profile("gate", {.bytes = bytes_of((s.tokens_q * s.heads + s.tokens_k * s.kv_heads) * s.head_dim, args.dtype)});
-  // Gates without scores cost a few integers per query in the reference too; oracle is a control for science, not for speed.
-  const bool fast = args.gate == Gate::mean || args.gate == Gate::minmax;
-  if (!fast || use_reference(args.dtype)) return moba_gate_reference(args);
+  // Gates without scores cost a few integers per query in the reference too.
+  if (!gate_has_scores(args.gate) || use_reference(args.dtype)) return moba_gate_reference(args);
+  if (args.gate == Gate::oracle) return moba_gate_oracle_cpu(args, active_loops());
   moba_gate_cpu(args, active_loops());
 }
 

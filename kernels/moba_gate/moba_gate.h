@@ -4,9 +4,9 @@
 //   score(q, i) = <q, centroid_i> in fp32 accuracy; candidates are the blocks before the own one
 //   selected    = own block, then the K-1 candidates of highest score; ties: larger block index first; a NaN score is no
 //                 candidate, +-Inf are ordinary. At most min(K, N) entries, -1 where fewer.
-// Other gates: minmax (Quest), window, sink, random, oracle (reference only); see docs/moba.md. For gates without scores
-// the history blocks follow the own block in descending index.
-// Workspace: centroids [N, Hk, D] fp32 (minmax: two of them) and per-thread tiles; no [T, N].
+// Other gates: minmax (Quest), window, sink, random, oracle (blocks by true attention mass: costs Q K^T); see docs/moba.md. For gates
+// without scores the history blocks follow the own block in descending index. Workspace: centroids [N, Hk, D] fp32 (minmax: two of them)
+// and per-thread tiles; no [T, N]. oracle: scores of 64 queries per thread.
 #pragma once
 #include "kernels/common/dispatch.h"
 #include "kernels/moba_attention/moba_attention.h"

@@ -1,4 +1,4 @@
-// The fast gate on the CPU: gates mean and minmax in fp32 and bf16.
+// The fast gate on the CPU, in fp32 and bf16: mean and minmax; oracle, which reads every key.
 #pragma once
 #include "kernels/moba_gate/moba_gate_lanes.h"
 #include "kernels/moba_gate/moba_gate_rules.h"
@@ -6,6 +6,7 @@
 namespace moba::kernels {
 
 void moba_gate_cpu(const MobaGateArgs& args, const GateLoops& loops);
+void moba_gate_oracle_cpu(const MobaGateArgs& args, const GateLoops& loops);
 void moba_centroids_cpu(const MobaGateArgs& args, const GateLoops& loops, float* centroids);
 
 }  // namespace moba::kernels

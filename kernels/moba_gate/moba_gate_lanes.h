@@ -32,6 +32,8 @@ struct GateLoops {
   void (*mean_bf16)(const bf16* rows, int64_t count, int64_t width, float* mean);
   void (*bounds_f32)(const float* rows, int64_t count, int64_t width, float* low, float* high);
   void (*bounds_bf16)(const bf16* rows, int64_t count, int64_t width, float* low, float* high);
+  // log2 of the sum of 2^(unit * score) over n scores, n >= 1; NaN if one is.
+  float (*log2_mass)(int64_t n, const float* scores, float unit);
 };
 
 namespace sse {

@@ -186,8 +186,31 @@ struct Gate32 {
     }
   }
 
+  static float log2_mass(int64_t n, const float* scores, float unit) {
+    const F none = V::splat(-__builtin_inff());
+    auto load = [&](int64_t i) __attribute__((always_inline)) {
+      if (n - i >= kVector) return V::load(scores + i);
+      F x = none;
+      for (int64_t j = i; j < n; ++j) x[j - i] = scores[j];
+      return x;
+    };
+    F largest = none;
+    I nan = I{};
+    for (int64_t i = 0; i < n; i += kVector) {
+      const F x = load(i);
+      nan |= (I)(x != x);
+      largest = V::max(x, largest);
+    }
+    if (any(nan)) return __builtin_nanf("");
+    const float shift = V::reduce_max(largest) * unit;
+    if (__builtin_isinf(shift)) return shift;
+    F sum = V::zero();
+    for (int64_t i = 0; i < n; i += kVector) sum += V::exp2(V::fma(load(i), V::splat(unit), V::splat(-shift)));
+    return shift + __builtin_log2f(V::sum(sum));
+  }
+
   static constexpr GateLoops kLoops = {kLanes,      kPanel,     run_tile,      load_queries<float>, load_queries<bf16>,
-                                       mean<float>, mean<bf16>, bounds<float>, bounds<bf16>};
+                                       mean<float>, mean<bf16>, bounds<float>, bounds<bf16>,        log2_mass};
 };
 
 }  // namespace

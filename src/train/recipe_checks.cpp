@@ -191,8 +191,6 @@ class Checker {
       complain("model.attention.moba_topk", "missing, and a layer uses moba (blocks a query reads, for example 3)");
     if (window && !window_sized && !given("model.attention.window"))
       complain("model.attention.window", "missing, and a layer uses window (tokens a query reads)");
-    if (moba && plan.base.moba.gate == kernels::Gate::oracle && options_.attention != "moba_naive")
-      complain("model.attention.gate", "oracle exists in the plain kernel only; add --attn moba_naive");
   }
 
   void batch() {

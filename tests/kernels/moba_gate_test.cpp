@@ -151,8 +151,16 @@ TEST_P(MobaGate, RandomScoresWithinToleranceBf16) {
 TEST_P(MobaGate, TrueMassSelectsAsTheOracle) {
   const MobaCase& c = GetParam();
   if (c.gate != Gate::oracle) return;
-  const MobaInputs in = make_inputs(c, 17);
-  EXPECT_EQ(run_gate<float>(c, in).selected, oracle_select(c, in).selected);
+  const auto check = [&]<class T>(T) {
+    const MobaInputs in = as_read<T>(make_inputs(c, 17));
+    const OracleSelection want = oracle_select(c, in);
+    for (const Isa isa : kernels::supported_isas()) {
+      kernels::set_active_isa(isa);
+      EXPECT_EQ(run_gate<T>(c, in).selected, want.selected) << kernels::isa_name(isa) << " " << dtype_name(DTypeOf<T>::value);
+    }
+  };
+  check(float{});
+  check(bf16{});
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, MobaGate, ::testing::ValuesIn(gate_cases()), [](const auto& info) { return info.param.id; });
