@@ -17,6 +17,12 @@ nlohmann::ordered_json sources_fingerprint(const std::vector<SamplerConfig::Sour
 
 }  // namespace
 
+void check_loss_mask(const Recipe& recipe, const TokenDataset& data) {
+  MOBA_CHECK(!recipe.sft || recipe.train_on_prompt || data.info().has_loss_mask,
+             "{}: has no loss mask, which task: sft needs; make it with moba-data prepare --sft, or set sft.train_on_prompt: true",
+             data.path());
+}
+
 SamplerConfig stage_sampler(const Recipe& recipe, size_t stage) {
   SamplerConfig config;
   config.sources = recipe.stages[stage].sources;
@@ -32,10 +38,7 @@ SamplerConfig stage_sampler(const Recipe& recipe, size_t stage) {
 DataStream::DataStream(const Recipe& recipe) {
   for (size_t stage = 0; stage < recipe.stages.size(); ++stage) {
     const auto sampler = std::make_shared<const Sampler>(stage_sampler(recipe, stage));
-    for (const TokenDataset& data : sampler->datasets())
-      MOBA_CHECK(!recipe.sft || recipe.train_on_prompt || data.info().has_loss_mask,
-                 "{}: has no loss mask, which task: sft needs; make it with moba-data prepare --sft, or set sft.train_on_prompt: true",
-                 data.path());
+    for (const TokenDataset& data : sampler->datasets()) check_loss_mask(recipe, data);
     stages_.push_back(sampler);
   }
 }

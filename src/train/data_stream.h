@@ -23,6 +23,9 @@ class DataStream {
   int64_t loader_stage_ = -1;
 };
 
+// Error if an instruction run is to count responses only, and the file does not say which tokens are theirs.
+void check_loss_mask(const Recipe& recipe, const TokenDataset& data);
+
 SamplerConfig stage_sampler(const Recipe& recipe, size_t stage);
 
 // Content of every data file and of the tokenizer: {"train": [["<hash>", weight], ...], "validation": [...], "tokenizer": "<sha256>"}.

@@ -6,10 +6,12 @@
 #include "kernels/common/bench.h"
 #include "kernels/common/threads.h"
 #include "src/train/console.h"
+#include "src/train/data_stream.h"
 #include "src/train/host.h"
 #include "src/train/resolve.h"
 #include "src/train/run_plan.h"
 #include "src/train/training_memory.h"
+#include "src/train/validation.h"
 
 namespace moba {
 namespace {
@@ -141,7 +143,10 @@ ExitCode dry_run(Recipe recipe, const std::string& device) {
   if (automatic) std::printf("  micro_batch_size: auto gives %lld here\n", static_cast<long long>(recipe.micro_batch_size));
   if (const std::string warning = long_run_warning(recipe, cost.seconds); !warning.empty()) std::printf("%s\n", warning.c_str());
   for (const std::string& line : missing) std::printf("%s\n", line.c_str());
-  return missing.empty() ? ExitCode::done : ExitCode::usage;
+  if (!missing.empty()) return ExitCode::usage;
+  DataStream{recipe};  // opens the training files and packs them
+  check_validation(recipe);
+  return ExitCode::done;
 }
 
 }  // namespace moba

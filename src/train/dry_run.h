@@ -29,7 +29,7 @@ RunCost predict_cost(const Recipe& recipe, DType dtype);
 // Time of all steps of the plan on a machine of this peak.
 double predicted_seconds(const Recipe& recipe, const RunPlan& plan, double peak_gflops);
 
-// Prints the prediction; `missing` (data that is not there) is printed after it and gives exit code usage.
+// Prints the prediction. What is missing is printed after it and gives exit code usage; where nothing is, Error if the files do not do.
 ExitCode dry_run(Recipe recipe, const std::string& device);
 
 // For runs above seven days one sentence with the time and the recipe to try instead, else "".

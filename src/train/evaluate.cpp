@@ -8,6 +8,7 @@
 
 #include "src/data/tokenizer.h"
 #include "src/train/batch.h"
+#include "src/train/evaluation_data.h"
 
 namespace moba {
 namespace {
@@ -29,45 +30,6 @@ int64_t bytes_of(const Sample& sample, const std::vector<int32_t>& sizes) {
   for (int32_t target : sample.targets)
     if (target >= 0 && target < static_cast<int32_t>(sizes.size())) bytes += sizes[static_cast<size_t>(target)];
   return bytes;
-}
-
-// A full window of a document as a sample: tokens [begin, begin + L] of the file, all of one document.
-Sample window_sample(const TokenDataset& data, int64_t begin, int64_t length, bool ignore_loss_mask) {
-  std::vector<int32_t> tokens(static_cast<size_t>(length + 1));
-  std::vector<uint8_t> counts(static_cast<size_t>(length + 1), 1);
-  data.read_tokens(begin, length + 1, tokens.data());
-  if (!ignore_loss_mask) data.read_loss_mask(begin, length + 1, counts.data());
-  Sample sample;
-  sample.tokens.assign(tokens.begin(), tokens.end() - 1);
-  sample.cu_seqlens = {0, static_cast<int32_t>(length)};
-  for (int64_t t = 0; t < length; ++t) {
-    sample.positions.push_back(static_cast<int32_t>(t));
-    const auto next = static_cast<size_t>(t + 1);
-    sample.targets.push_back(counts[next] ? tokens[next] : -1);
-  }
-  return sample;
-}
-
-// First tokens of the non-overlapping windows of all documents that have room for a window and its last target.
-std::vector<int64_t> window_starts(const TokenDataset& data, int64_t length) {
-  std::vector<int64_t> out;
-  const auto offsets = data.document_offsets();
-  for (size_t d = 0; d + 1 < offsets.size(); ++d)
-    for (int64_t begin = offsets[d]; begin + length + 1 <= offsets[d + 1]; begin += length) out.push_back(begin);
-  return out;
-}
-
-// In file order, once.
-SamplerConfig packed_sampler(const EvaluationConfig& config) {
-  SamplerConfig sampling;
-  for (const std::string& file : config.files) sampling.sources.push_back({file, 1});
-  sampling.sequence_length = config.sequence_length;
-  sampling.packing = config.packing;
-  sampling.document_mask = config.document_mask;
-  sampling.too_long = config.too_long;
-  sampling.ignore_loss_mask = config.ignore_loss_mask;
-  sampling.shuffle = false;
-  return sampling;
 }
 
 struct Sum {
@@ -109,12 +71,12 @@ class Evaluation {
       : model_(model), options_(options), config_(config), stop_(stop), progress_(progress) {
     MOBA_ASSERT(!config.by_example || (config.packing == Packing::best_fit && config.document_mask));
     options_.checkpoint_blocks = false;
-    limit_ = config.max_tokens > 0 ? std::max<int64_t>(config.max_tokens / config.sequence_length, 1) : std::numeric_limits<int64_t>::max();
+    limit_ = sample_limit(config);
   }
 
   std::optional<EvaluationResult> run() {
     const NoGrad no_grad;
-    const bool positions = config_.trailing > 0 || config_.bins > 0, windows = positions && !config_.by_example;
+    const bool windows = reads_windows(config_);
     if (!packed(windows ? 0.5 : 1.0)) return {};
     if (windows && !by_window()) return {};
     return std::move(result_);

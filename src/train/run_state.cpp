@@ -12,6 +12,7 @@
 #include "src/train/resolve.h"
 #include "src/train/resume.h"
 #include "src/train/run_folder.h"
+#include "src/train/validation.h"
 
 namespace moba {
 namespace {
@@ -145,8 +146,7 @@ RunState open_run(Recipe recipe, const TrainOptions& options, World& world, Cons
     precision = resolve_precision(run.recipe);
     run.precision = precision.why;
     run.data = std::make_unique<DataStream>(run.recipe);
-    for (const std::string& path : run.recipe.validation)
-      TokenDataset{path};  // opened once, so that damage shows now and not at the first evaluation
+    check_validation(run.recipe);
     run.fingerprint = data_fingerprint(run.recipe);
     run.settings = recipe_settings(run.recipe);
     read_tokenizer(run);

@@ -7,11 +7,11 @@
 
 #include "kernels/common/threads.h"
 #include "src/distributed/agree.h"
-#include "src/train/evaluate.h"
 #include "src/train/host.h"
 #include "src/train/profile.h"
 #include "src/train/run_state.h"
 #include "src/train/signals.h"
+#include "src/train/validation.h"
 
 namespace moba {
 namespace {
@@ -185,19 +185,7 @@ class Trainer {
 
   void evaluate_after(const StepPlan& plan) {
     run_.world->at(run_.progress.step, "evaluation");
-    const Recipe& r = run_.recipe;
-    EvaluationConfig config;
-    config.files = r.validation;
-    config.sequence_length = plan.sequence_length;
-    config.packing = r.packing;
-    config.document_mask = r.document_mask;
-    config.too_long = r.too_long;
-    config.ignore_loss_mask = r.train_on_prompt;
-    config.by_example = r.sft && r.packing == Packing::best_fit;
-    config.max_tokens = r.eval_max_tokens;
-    config.trailing = r.eval_trailing;
-    config.bins = r.eval_bins;
-    config.tokens_per_pass = r.micro_batch_size * plan.sequence_length;
+    EvaluationConfig config = evaluation_config(run_.recipe, plan.sequence_length);
     config.ranks = &run_.parallel->ranks();
     const auto stop = [this] {
       heed(run_.parallel->agree());

@@ -134,19 +134,70 @@ TEST(MobaTrain, DamagedDataIsThree) {
   EXPECT_FALSE(fs::exists(folder.path("runs")));
 }
 
-TEST(MobaTrain, DamagedTokensAreFoundWhenTheyAreRead) {
-  const TrainFolder folder;
-  const std::string path = folder.path("train.h5");
-  std::string text = text_of(path);
+// A data file with one wrong byte among its tokens.
+std::string damaged(std::string file) {
   // The name "numbers" stands in 16-bit tokens; one letter of one of them changes.
   const std::string word("n\0u\0m\0b\0e\0r\0s\0", 14);
-  const size_t at = text.find(word, text.size() / 2);
-  ASSERT_NE(at, std::string::npos);
-  text[at] = 'N';
-  folder.write("train.h5", text);
+  const size_t at = file.find(word, file.size() / 2);
+  EXPECT_NE(at, std::string::npos);
+  file[at] = 'N';
+  return file;
+}
+
+TEST(MobaTrain, DamagedTokensAreFoundWhenTheyAreRead) {
+  const TrainFolder folder;
+  folder.write("train.h5", damaged(text_of(folder.path("train.h5"))));
   Program run(folder, {folder.path("tiny.yaml")});
   EXPECT_EQ(run.wait(), 3) << run.output();
   EXPECT_NE(run.output().find("checksum"), std::string::npos) << run.output();
+}
+
+void write_tokens(const std::string& path, int count, bool with_loss_mask) {
+  TokenDatasetWriter writer(path, 257, 256, -1, make_byte_tokenizer()->json(), with_loss_mask);
+  std::vector<int32_t> tokens(static_cast<size_t>(count), 65);
+  tokens.back() = 256;
+  const std::vector<uint8_t> counts(tokens.size(), 1);
+  with_loss_mask ? writer.add_document(tokens, counts) : writer.add_document(tokens);
+  writer.finish();
+}
+
+TEST(MobaTrain, ValidationIsCheckedBeforeTheFirstStep) {
+  const TrainFolder folder;
+  folder.write("damaged.h5", damaged(text_of(folder.path("validation.h5"))));
+  write_tokens(folder.path("short.h5"), 100, false);
+  write_tokens(folder.path("masked.h5"), 100, true);
+  const auto at = [&](const char* key, const char* file) { return key + ("=" + folder.path(file)); };
+  struct Case {
+    int code;
+    const char* message;
+    std::vector<std::string> overrides;
+  };
+  const Case cases[] = {
+      {2, "short.h5: 100 tokens are too few for one sample of sequence length 128", {at("data.validation", "short.h5")}},
+      {3, "damaged.h5: /tokens: tokens 0 to", {at("data.validation", "damaged.h5"), "eval.max_tokens=0"}},
+      {2,
+       "validation.h5: 7932 tokens are too few for one sample of sequence length 8192",
+       {"train.stages=[{sequence_length: 64, until: 0.5}, {sequence_length: 8192, until: 1}]", "train.sequence_length=8192",
+        "train.global_batch_tokens=8192", "train.micro_batch_size=1", "train.max_steps=2"}},
+      {2,
+       "short.h5: has no loss mask",
+       {"task=sft", "data.train=[{path: " + folder.path("masked.h5") + "}]", at("data.validation", "short.h5")}},
+  };
+  for (const Case& c : cases)
+    for (const bool dry : {false, true}) {
+      std::vector<std::string> arguments = {folder.path("tiny.yaml")};
+      arguments.insert(arguments.end(), c.overrides.begin(), c.overrides.end());
+      if (dry) arguments.push_back("--dry-run");
+      Program run(folder, arguments);
+      EXPECT_EQ(run.wait(), c.code) << run.output();
+      EXPECT_NE(run.output().find(c.message), std::string::npos) << run.output();
+      EXPECT_EQ(run.output().find("step 00001/"), std::string::npos) << run.output();
+    }
+  EXPECT_FALSE(fs::exists(folder.path("runs")));
+  Program short_training(folder, {folder.path("tiny.yaml"), "data.train=[{path: " + folder.path("short.h5") + "}]", "--dry-run"});
+  EXPECT_EQ(short_training.wait(), 2) << short_training.output();
+  Program never_evaluated(folder, {folder.path("tiny.yaml"), at("data.validation", "short.h5"), "eval.interval=0", "train.max_steps=1"});
+  EXPECT_EQ(never_evaluated.wait(), 0) << never_evaluated.output();
 }
 
 TEST(MobaTrain, NonFiniteIsFour) {
