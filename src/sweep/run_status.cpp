@@ -30,13 +30,8 @@ std::vector<nlohmann::json> read_lines(const std::string& folder, std::streamoff
   return out;
 }
 
-// The checkpoint after the last step is there, and no evaluation waits for a resume.
-bool last_checkpoint_done(const std::string& folder, int64_t total_steps) {
-  const std::string path = folder + "/checkpoints/" + step_folder_name(total_steps);
-  if (!fs::exists(path + "/MANIFEST.json")) return false;
-  std::ifstream file(path + "/trainer_state.json");
-  const auto state = nlohmann::json::parse(file, nullptr, false);
-  return state.is_object() && !state.value("evaluation_due", false);
+bool has_last_checkpoint(const std::string& folder, int64_t total_steps) {
+  return fs::exists(folder + "/checkpoints/" + step_folder_name(total_steps) + "/MANIFEST.json");
 }
 
 }  // namespace
@@ -58,7 +53,7 @@ RunStatus run_status(const Recipe& recipe) {
   }
   std::error_code error;
   if (fs::exists(folder, error) && !fs::is_empty(folder, error)) out.state = RunState::partial;
-  const bool saved = recipe.checkpoint_interval == 0 || last_checkpoint_done(folder, out.total_steps);
+  const bool saved = recipe.checkpoint_interval == 0 || has_last_checkpoint(folder, out.total_steps);
   if (out.step >= out.total_steps && out.total_steps > 0 && evaluated && saved) out.state = RunState::finished;
   return out;
 }

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 
 #include "kernels/common/check.h"
 #include "src/interop/hashed_file.h"
@@ -45,6 +46,15 @@ std::vector<std::pair<std::string, double>> scalars_of(const nlohmann::ordered_j
 }
 
 }  // namespace
+
+bool has_evaluation(const std::string& folder, int64_t step) {
+  std::ifstream file(folder + "/metrics.jsonl", std::ios::binary);
+  for (std::string line; std::getline(file, line);) {
+    const auto values = nlohmann::json::parse(line, nullptr, false);
+    if (values.is_object() && values.contains("eval/loss") && values.value("step", int64_t{-1}) == step) return true;
+  }
+  return false;
+}
 
 MetricsLog::MetricsLog(const std::string& folder, int64_t keep_step, bool tensorboard, bool evaluation_due)
     : path_(folder + "/metrics.jsonl") {

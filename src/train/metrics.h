@@ -9,6 +9,9 @@
 
 namespace moba {
 
+// Whether FOLDER/metrics.jsonl has the line of the evaluation after this step.
+bool has_evaluation(const std::string& folder, int64_t step);
+
 class MetricsLog {
  public:
   // Keeps the lines of FOLDER/metrics.jsonl up to `keep_step` (0: none), and starts a new event file unless tensorboard is false.

@@ -5,6 +5,7 @@
 #include "src/interop/hashed_file.h"
 #include "src/train/checkpoint.h"
 #include "src/train/checkpoint_folders.h"
+#include "src/train/metrics.h"
 #include "src/train/run_folder.h"
 #include "src/train/schema.h"
 
@@ -77,6 +78,13 @@ bool is_newest_checkpoint(const Recipe& recipe, const std::string& checkpoint) {
   const auto folders = step_folders(recipe.folder() + "/checkpoints");
   std::error_code error;
   return !folders.empty() && fs::equivalent(folders.front().path, checkpoint, error);
+}
+
+bool is_evaluated(const Recipe& recipe, const std::string& checkpoint, int64_t step) {
+  std::error_code error;
+  // Metrics of this folder tell nothing of another run's checkpoint.
+  const bool own = fs::equivalent(fs::path(checkpoint).parent_path(), recipe.folder() + "/checkpoints", error);
+  return own && has_evaluation(recipe.folder(), step);
 }
 
 nlohmann::json read_trainer_state(const std::string& checkpoint) {

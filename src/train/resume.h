@@ -16,6 +16,9 @@ std::optional<std::string> checkpoint_to_resume(const Recipe& recipe, const std:
 // Whether `auto` would choose this checkpoint too. If not, the user went back behind later steps, or to another run.
 bool is_newest_checkpoint(const Recipe& recipe, const std::string& checkpoint);
 
+// Whether the evaluation that was due when the checkpoint was saved is in the run's metrics since.
+bool is_evaluated(const Recipe& recipe, const std::string& checkpoint, int64_t step);
+
 // trainer_state.json of a checkpoint, before any model exists.
 nlohmann::json read_trainer_state(const std::string& checkpoint);
 

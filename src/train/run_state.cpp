@@ -157,6 +157,9 @@ RunState open_run(Recipe recipe, const TrainOptions& options, World& world, Cons
       run.not_finite_in_a_row = state.value("not_finite_in_a_row", int64_t{0});
     }
   });
+  if (run.evaluation_due)
+    run.evaluation_due =
+        from_root(ranks, "evaluation due", [&] { return is_evaluated(run.recipe, *checkpoint, run.progress.step) ? "" : "yes"; }) == "yes";
   check_alike(ranks, dtype_name(precision.dtype), "precision");
   check_alike(ranks, run.fingerprint.dump(), "data");
   run.plan = std::make_unique<RunPlan>(run.recipe, run.progress);

@@ -18,7 +18,7 @@ namespace moba {
 struct RunState {
   Recipe recipe;
   Progress progress;
-  bool evaluation_due = false;  // an evaluation was cut off by a signal
+  bool evaluation_due = false;  // the evaluation after this step has not come to its end
   int64_t not_finite_in_a_row = 0;
   double peak_gflops = 0;  // of the step's dtype, all threads, measured at the start
   std::string precision;   // which and why

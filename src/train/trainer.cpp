@@ -21,11 +21,7 @@ constexpr int64_t kMaxSkipsInARow = 5;
 class Trainer {
  public:
   Trainer(RunState run, Console& console, int64_t profiled_steps)
-      : run_(std::move(run)),
-        console_(console),
-        profile_(profiled_steps),
-        saved_step_(run_.progress.step),
-        saved_with_evaluation_due_(run_.evaluation_due) {
+      : run_(std::move(run)), console_(console), profile_(profiled_steps), saved_step_(run_.progress.step) {
     run_.parallel->set_signals([] { return Requests{SignalWatch::stop_requested(), SignalWatch::take_save_request()}; });
   }
 
@@ -51,8 +47,11 @@ class Trainer {
       run_.plan->advance(run_.progress);
       report(plan, result, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
       if (profiled_ && !profile_.due()) say_profile();
-      if (due(run_.recipe.eval_interval)) evaluate_after(plan);
+      run_.evaluation_due = due(run_.recipe.eval_interval);
+      // Before the evaluation, so that one that fails or is cut off loses no step.
       if (due(run_.recipe.checkpoint_interval) || save_requested_) save();
+      if (run_.evaluation_due) evaluate_after(plan);
+      if (save_requested_) save();  // while it was evaluating
     }
     return finish();
   }
@@ -70,7 +69,6 @@ class Trainer {
     run_.world->at(run_.progress.step, "save");
     save_run(run_, console_);
     saved_step_ = run_.progress.step;
-    saved_with_evaluation_due_ = run_.evaluation_due;
   }
 
   // How much of the ranks' reductions ran while this rank computed.
@@ -100,7 +98,7 @@ class Trainer {
                                format_count(static_cast<double>(run_.progress.tokens)), run_.recipe.folder()));
       return ExitCode::done;
     }
-    if (saved_step_ != run_.progress.step || saved_with_evaluation_due_ != run_.evaluation_due) save();
+    if (saved_step_ != run_.progress.step) save();
     console_.say(fmt::format("stopped by a signal after step {}; the same command goes on from here", run_.progress.step));
     return ExitCode::preempted;
   }
@@ -212,8 +210,7 @@ class Trainer {
   StepProfile profile_;
   bool profiled_ = profile_.due();              // and the table is still to come
   bool stop_ = false, save_requested_ = false;  // by a signal to any rank
-  int64_t saved_step_;                          // what the newest checkpoint holds
-  bool saved_with_evaluation_due_;
+  int64_t saved_step_;                          // of the newest checkpoint
 };
 
 // Processes on one machine share its cores, unless the launcher or OMP_NUM_THREADS has already given each its own.

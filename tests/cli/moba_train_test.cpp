@@ -200,6 +200,27 @@ TEST(MobaTrain, ValidationIsCheckedBeforeTheFirstStep) {
   EXPECT_EQ(never_evaluated.wait(), 0) << never_evaluated.output();
 }
 
+TEST(MobaTrain, AFailedEvaluationLosesNoStepAndRunsAgain) {
+  const TrainFolder folder;
+  const std::string whole = text_of(folder.path("validation.h5"));
+  const std::vector<std::string> arguments = {folder.path("tiny.yaml"), "train.max_steps=100", "eval.interval=100", "eval.max_tokens=0",
+                                              "checkpoint.interval=100"};
+  Program failing(folder, arguments);
+  ASSERT_TRUE(failing.send_after("step 00001/", 0));
+  folder.write("validation.h5", damaged(whole));
+  EXPECT_EQ(failing.wait(), 3) << failing.output();
+  EXPECT_TRUE(fs::exists(folder.path("runs/tiny/checkpoints/step-00000100"))) << failing.output();
+  folder.write("validation.h5", whole);
+  Program again(folder, arguments);
+  EXPECT_EQ(again.wait(), 0) << again.output();
+  EXPECT_NE(again.output().find("resuming at step 100"), std::string::npos) << again.output();
+  EXPECT_TRUE(metrics(folder).back().contains("eval/loss"));
+  EXPECT_EQ(metrics(folder).size(), 101u);
+  Program finished(folder, arguments);
+  EXPECT_EQ(finished.wait(), 0);
+  EXPECT_NE(finished.output().find("is finished"), std::string::npos) << finished.output();
+}
+
 TEST(MobaTrain, NonFiniteIsFour) {
   const TrainFolder folder;
   for (const char* policy : {"stop", "skip"}) {
