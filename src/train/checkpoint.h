@@ -50,6 +50,8 @@ void load_optimizer(const std::string& dir, Optimizer& optimizer, int64_t state_
 // Weights only, from a step folder or any Hugging Face directory of safetensors (sharded or not), f16/bf16/f32/f64. A tensor that
 // is missing, unknown or of another shape is an Error listing all of them.
 void load_weights(const std::string& dir, Transformer& model);
+// The list alone: reads no weights.
+void check_weights_fit(const std::string& dir, Transformer& model);
 // The same for a folder that the user named: its hashes are checked first where it has a MANIFEST.json (Error corrupt_input).
 void load_checked_weights(const std::string& dir, Transformer& model);
 

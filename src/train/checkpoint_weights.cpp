@@ -36,7 +36,14 @@ std::string mismatches(const WeightFiles& files, Transformer& model) {
   return lines;
 }
 
+void check_fit(const WeightFiles& files, const std::string& dir, Transformer& model) {
+  const std::string problems = mismatches(files, model);
+  if (!problems.empty()) throw Error(fmt::format("the weights in {} do not fit the model:{}", dir, problems));
+}
+
 }  // namespace
+
+void check_weights_fit(const std::string& dir, Transformer& model) { check_fit(WeightFiles(dir), dir, model); }
 
 void load_checked_weights(const std::string& dir, Transformer& model) {
   if (std::filesystem::exists(dir + "/MANIFEST.json")) verify_checkpoint(dir);
@@ -45,8 +52,7 @@ void load_checked_weights(const std::string& dir, Transformer& model) {
 
 void load_weights(const std::string& dir, Transformer& model) {
   const WeightFiles files(dir);
-  const std::string problems = mismatches(files, model);
-  if (!problems.empty()) throw Error(fmt::format("the weights in {} do not fit the model:{}", dir, problems));
+  check_fit(files, dir, model);
   for (const Parameter& p : model.parameters()) files.read(p.name, p.master);
   model.refresh_compute_copies();
 }

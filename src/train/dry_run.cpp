@@ -5,9 +5,11 @@
 
 #include "kernels/common/bench.h"
 #include "kernels/common/threads.h"
+#include "src/train/checkpoint.h"
 #include "src/train/console.h"
 #include "src/train/data_stream.h"
 #include "src/train/host.h"
+#include "src/train/init_from.h"
 #include "src/train/resolve.h"
 #include "src/train/run_plan.h"
 #include "src/train/training_memory.h"
@@ -146,6 +148,9 @@ ExitCode dry_run(Recipe recipe, const std::string& device) {
   if (!missing.empty()) return ExitCode::usage;
   DataStream{recipe};  // opens the training files and packs them
   check_validation(recipe);
+  if (!recipe.init_from.empty())
+    check_init_from(recipe, resolve_checkpoint(recipe.init_from), data_fingerprint(recipe).at("tokenizer"),
+                    [](const std::string& line) { std::printf("%s\n", line.c_str()); });
   return ExitCode::done;
 }
 

@@ -21,6 +21,21 @@ std::string attention_name(const std::vector<LayerAttention>& layers) {
   return out;
 }
 
+std::string describe_layers(const std::vector<LayerAttention>& layers) {
+  const auto one = [](const LayerAttention& layer) {
+    return describe(layer.attention) + (layer.attention.naive ? " (plain kernel)" : "") + (layer.rope ? "" : " without positions");
+  };
+  std::string out;
+  for (size_t layer = 0; layer < layers.size();) {
+    const std::string text = one(layers[layer]);
+    size_t end = layer + 1;
+    while (end < layers.size() && one(layers[end]) == text) ++end;
+    out += fmt::format("{}layers {}-{} {}", out.empty() ? "" : "; ", layer, end - 1, text);
+    layer = end;
+  }
+  return out;
+}
+
 RunPlan::RunPlan(const Recipe& recipe, const Progress& start) : recipe_(recipe) {
   const int64_t batch = recipe.global_batch_tokens;
   if (recipe.max_steps > 0) {

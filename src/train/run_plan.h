@@ -55,4 +55,7 @@ class RunPlan {
 // "moba", "moba_naive", "full", "window"; distinct names joined by + in order of first layer.
 std::string attention_name(const std::vector<LayerAttention>& layers);
 
+// "layers 0-1 full; layers 2-3 moba S 512 K 3 without positions"
+std::string describe_layers(const std::vector<LayerAttention>& layers);
+
 }  // namespace moba

@@ -9,6 +9,7 @@
 #include "src/train/checkpoint.h"
 #include "src/train/dry_run.h"
 #include "src/train/host.h"
+#include "src/train/init_from.h"
 #include "src/train/resolve.h"
 #include "src/train/resume.h"
 #include "src/train/run_folder.h"
@@ -48,7 +49,14 @@ void drop_foreign_masters(Transformer& model, const Communicator& ranks) {
   }
 }
 
-void build_model(RunState& run, DType dtype, Device device, const std::optional<std::string>& checkpoint) {
+void load_start_weights(RunState& run, const Say& say) {
+  const std::string dir = resolve_checkpoint(run.recipe.init_from);
+  check_weights_fit(dir, *run.model);
+  check_init_from(run.recipe, dir, run.fingerprint.at("tokenizer"), say);
+  load_checked_weights(dir, *run.model);
+}
+
+void build_model(RunState& run, DType dtype, Device device, const std::optional<std::string>& checkpoint, const Say& say) {
   const Recipe& r = run.recipe;
   Communicator& ranks = run.world->communicator();
   together(ranks, "weights", [&] {
@@ -57,7 +65,7 @@ void build_model(RunState& run, DType dtype, Device device, const std::optional<
     if (checkpoint)
       load_weights(*checkpoint, *run.model);
     else if (!r.init_from.empty())
-      load_checked_weights(resolve_checkpoint(r.init_from), *run.model);
+      load_start_weights(run, say);
     if (r.zero_stage > 0) drop_foreign_masters(*run.model, ranks);
   });
   run.parameters = optimizer_parameters(*run.model);
@@ -167,7 +175,7 @@ RunState open_run(Recipe recipe, const TrainOptions& options, World& world, Cons
     say(fmt::format("{} is finished: step {} of {}; nothing to do", run.recipe.folder(), run.progress.step, run.plan->total_steps()));
     return run;
   }
-  build_model(run, precision.dtype, device, checkpoint);
+  build_model(run, precision.dtype, device, checkpoint, say);
   run.peak_gflops = peak_of_all(ranks, precision.dtype);
   const std::string folder = run.recipe.folder();
   const std::string went_back = from_root(ranks, "run folder", [&] {

@@ -136,17 +136,7 @@ class Trainer {
 
   void say_attention(const StepPlan& plan) {
     if (plan.forward.layers == last_layers_) return;
-    std::string text = "attention:";
-    for (size_t layer = 0; layer < plan.forward.layers.size();) {
-      size_t end = layer + 1;
-      while (end < plan.forward.layers.size() && plan.forward.layers[end] == plan.forward.layers[layer]) ++end;
-      const LayerAttention& a = plan.forward.layers[layer];
-      text += fmt::format(" layers {}-{} {}{}{};", layer, end - 1, describe(a.attention), a.attention.naive ? " (plain kernel)" : "",
-                          a.rope ? "" : " without positions");
-      layer = end;
-    }
-    text.pop_back();
-    console_.say(text);
+    console_.say("attention: " + describe_layers(plan.forward.layers));
     last_layers_ = plan.forward.layers;
   }
 

@@ -422,6 +422,44 @@ TEST(MobaTrain, StartsFromWeightsWithAnotherAttention) {
   EXPECT_FALSE(fs::exists(folder.path("runs/mismatch")));
 }
 
+TEST(MobaTrain, WeightsOfAnotherModelAreRefusedWhereShapesFitToo) {
+  const TrainFolder folder;
+  Program source(folder, {folder.path("tiny.yaml"), "train.max_steps=1"});
+  ASSERT_EQ(source.wait(), 0) << source.output();
+  {
+    const std::string other = make_byte_tokenizer()->json() + " ";
+    TokenDatasetWriter writer(folder.path("other.h5"), 257, 256, -1, other, false);
+    writer.add_document(std::vector<int32_t>(2000, 65));
+    writer.finish();
+  }
+  const std::string other = folder.path("other.h5");
+  struct Case {
+    int code;
+    const char* message;
+    std::vector<std::string> overrides;
+  };
+  const Case cases[] = {
+      {2, "model.num_attention_heads: 2 there, 4 in the recipe", {"model.num_attention_heads=4"}},
+      {2, "model.tie_word_embeddings: false there, true in the recipe", {"model.tie_word_embeddings=true"}},
+      {2, "another tokenizer than", {"data.train=[{path: " + other + "}]", "data.validation=" + other}},
+      {0, "model.rope_theta: 10000 there, 500000 in the recipe", {"model.rope_theta=500000"}},
+      {0, "model.rope_scaling: none there, positions divided by 4 in the recipe", {"model.rope_scaling.position_interpolation=4"}},
+      {0, "attention: layers 0-1 moba S 16 K 3 there, layers 0-1 full in the recipe", {"model.attention.type=full"}},
+  };
+  for (const Case& c : cases)
+    for (const bool dry : {true, false}) {
+      std::vector<std::string> arguments = {folder.path("tiny.yaml"), "run.name=other", "model.init_from=" + folder.path("runs/tiny"),
+                                            "train.max_steps=1"};
+      arguments.insert(arguments.end(), c.overrides.begin(), c.overrides.end());
+      if (dry) arguments.push_back("--dry-run");
+      Program run(folder, arguments);
+      EXPECT_EQ(run.wait(), c.code) << run.output();
+      EXPECT_NE(run.output().find(c.message), std::string::npos) << c.message << "\n" << run.output();
+      EXPECT_EQ(fs::exists(folder.path("runs/other")), c.code == 0 && !dry);
+      fs::remove_all(folder.path("runs/other"));
+    }
+}
+
 TEST(MobaTrain, DryRunPredictsAndNamesMissingData) {
   const TrainFolder folder;
   Program run(folder, {folder.path("tiny.yaml"), "--dry-run"});
