@@ -7,6 +7,7 @@
 
 #include "kernels/common/threads.h"
 #include "src/distributed/agree.h"
+#include "src/train/checkpoint_folders.h"
 #include "src/train/host.h"
 #include "src/train/profile.h"
 #include "src/train/run_state.h"
@@ -116,16 +117,24 @@ class Trainer {
     const int64_t step = run_.progress.step + 1;
     const std::string what =
         fmt::format("step {}: loss {:.4f}, grad_norm {:.2f}: not finite, the update was not applied", step, result.loss, result.grad_norm);
-    run_.not_finite_in_a_row += 1;
-    const bool skip = run_.recipe.skip_nonfinite && run_.not_finite_in_a_row < kMaxSkipsInARow;
-    if (skip)
+    if (run_.recipe.skip_nonfinite && run_.not_finite_in_a_row + 1 < kMaxSkipsInARow) {
+      run_.not_finite_in_a_row += 1;
       console_.say(what + "; skipped (train.nonfinite: skip)");
-    else if (run_.recipe.skip_nonfinite)
-      console_.say(fmt::format("{}; {} in a row, stopping", what, kMaxSkipsInARow));
-    else
-      console_.say(fmt::format("{}; stopping. Weights are those of step {}. Lower optimizer.lr, or set train.nonfinite: skip", what,
-                               run_.progress.step));
-    return !skip;
+      return false;
+    }
+    console_.say(what + (run_.recipe.skip_nonfinite ? fmt::format("; {} in a row, stopping", kMaxSkipsInARow) : "; stopping"));
+    keep_last_step();
+    return true;
+  }
+
+  // The state before the step that failed, as any save after the step before would have written it.
+  void keep_last_step() {
+    const char* advice = run_.recipe.skip_nonfinite ? "Lower optimizer.lr" : "Lower optimizer.lr, or set train.nonfinite: skip";
+    const int64_t step = run_.progress.step;
+    if (step == 0) return console_.say(fmt::format("No step was finished, so nothing is saved. {}", advice));
+    if (saved_step_ != step) save();
+    console_.say(
+        fmt::format("The weights of step {} are in {}/checkpoints/{}. {}", step, run_.recipe.folder(), step_folder_name(step), advice));
   }
 
   void say_stage() {

@@ -230,6 +230,15 @@ TEST(MobaTrain, NonFiniteIsFour) {
                          "train.grad_clip=0", std::string("train.nonfinite=") + policy, std::string("run.name=") + policy});
     EXPECT_EQ(run.wait(), 4) << run.output();
     EXPECT_NE(run.output().find("not finite"), std::string::npos);
+    // The state before the step that failed.
+    const std::string checkpoints = folder.path("runs/") + policy + "/checkpoints/";
+    ASSERT_TRUE(fs::exists(checkpoints + "latest")) << run.output();
+    EXPECT_NE(run.output().find("are in " + checkpoints + fs::read_symlink(checkpoints + "latest").string()), std::string::npos)
+        << run.output();
+    std::ifstream lines(folder.path("runs/") + policy + "/metrics.jsonl");
+    int64_t steps = 0;
+    for (std::string line; std::getline(lines, line);) ++steps;
+    EXPECT_EQ(fs::read_symlink(checkpoints + "latest"), fmt::format("step-{:08}", steps));
   }
 }
 
