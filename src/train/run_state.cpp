@@ -96,8 +96,7 @@ nlohmann::ordered_json description(const RunState& run, const std::optional<std:
   nlohmann::ordered_json out = {
       {"precision", run.precision}, {"peak_gflops", run.peak_gflops},          {"parameters", parameter_count(run.recipe.model)},
       {"data", run.fingerprint},    {"resumed_from", checkpoint.value_or("")}, {"start_step", run.progress.step}};
-  if (!run.recipe.init_from.empty())
-    out["init_from"] = {{"path", run.recipe.init_from}, {"hash", weights_hash(resolve_checkpoint(run.recipe.init_from))}};
+  if (!run.init_from.is_null()) out["init_from"] = run.init_from;
   return out;
 }
 
@@ -163,6 +162,7 @@ RunState open_run(Recipe recipe, const TrainOptions& options, World& world, Cons
       run.progress = progress_from_json(state.at("progress"));
       run.evaluation_due = state.value("evaluation_due", false);
       run.not_finite_in_a_row = state.value("not_finite_in_a_row", int64_t{0});
+      run.init_from = state.value("init_from", nlohmann::json());
     }
   });
   if (run.evaluation_due)
@@ -186,6 +186,8 @@ RunState open_run(Recipe recipe, const TrainOptions& options, World& world, Cons
     }
     if (!checkpoint) clear_run_folder(folder);
     console.open_log(folder + "/train.log");
+    if (!checkpoint && !run.recipe.init_from.empty())
+      run.init_from = {{"path", run.recipe.init_from}, {"hash", weights_hash(resolve_checkpoint(run.recipe.init_from))}};
     describe_run(run.recipe, options.command_line, description(run, checkpoint));
     return checkpoint && !is_newest_checkpoint(run.recipe, *checkpoint) ? "yes" : "";
   });
@@ -214,11 +216,12 @@ void save_run(RunState& run, Console& console) {
   description.attention = frozen_plan(r.attention, r.model.num_hidden_layers, run.progress.tokens, run.plan->total_tokens());
   description.bos_token_id = run.bos_token_id;
   description.eos_token_id = run.eos_token_id;
-  const nlohmann::json state = {{"progress", to_json(run.progress)},
-                                {"evaluation_due", run.evaluation_due},
-                                {"not_finite_in_a_row", run.not_finite_in_a_row},
-                                {"settings", run.settings},
-                                {"data", run.fingerprint}};
+  nlohmann::json state = {{"progress", to_json(run.progress)},
+                          {"evaluation_due", run.evaluation_due},
+                          {"not_finite_in_a_row", run.not_finite_in_a_row},
+                          {"settings", run.settings},
+                          {"data", run.fingerprint}};
+  if (!run.init_from.is_null()) state["init_from"] = run.init_from;
   const CheckpointContents contents{run.progress.step,      *run.model,         run.optimizer.get(),        state,
                                     hf_config(description), run.tokenizer_json, &run.world->communicator(), run.parallel->owners()};
   console.say("saved " + save_checkpoint(r.folder(), contents, static_cast<int>(r.keep_last)));

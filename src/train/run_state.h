@@ -36,6 +36,7 @@ struct RunState {
   std::unique_ptr<MetricsLog> metrics;  // rank 0's
   nlohmann::ordered_json fingerprint;   // of the data
   nlohmann::json settings;              // of the recipe
+  nlohmann::json init_from;             // path and hash of the weights the run began with, as they were then; null: none
   std::string tokenizer_json;
   int32_t bos_token_id = -1, eos_token_id = -1;
 };

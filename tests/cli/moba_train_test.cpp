@@ -431,6 +431,25 @@ TEST(MobaTrain, StartsFromWeightsWithAnotherAttention) {
   EXPECT_FALSE(fs::exists(folder.path("runs/mismatch")));
 }
 
+// What the path holds when the run goes on is not what it began with.
+TEST(MobaTrain, AResumedRunKeepsTheHashOfItsFirstWeights) {
+  const TrainFolder folder;
+  const std::string source = folder.path("runs/tiny");
+  const auto arguments = [&](const char* steps) {
+    return std::vector<std::string>{folder.path("tiny.yaml"), "run.name=started", "model.init_from=" + source, steps};
+  };
+  const auto hash = [&] {
+    return nlohmann::json::parse(text_of(folder.path("runs/started/run.json")))["init_from"]["hash"].get<std::string>();
+  };
+  ASSERT_EQ(Program(folder, {folder.path("tiny.yaml"), "train.max_steps=1"}).wait(), 0);
+  ASSERT_EQ(Program(folder, arguments("train.max_steps=1")).wait(), 0);
+  const std::string first = hash();
+  ASSERT_EQ(Program(folder, {folder.path("tiny.yaml"), "train.max_steps=2"}).wait(), 0);
+  Program resumed(folder, arguments("train.max_steps=2"));
+  EXPECT_EQ(resumed.wait(), 0) << resumed.output();
+  EXPECT_EQ(hash(), first);
+}
+
 TEST(MobaTrain, WeightsOfAnotherModelAreRefusedWhereShapesFitToo) {
   const TrainFolder folder;
   Program source(folder, {folder.path("tiny.yaml"), "train.max_steps=1"});
