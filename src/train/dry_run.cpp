@@ -11,6 +11,7 @@
 #include "src/train/host.h"
 #include "src/train/init_from.h"
 #include "src/train/resolve.h"
+#include "src/train/resume.h"
 #include "src/train/run_plan.h"
 #include "src/train/training_memory.h"
 #include "src/train/validation.h"
@@ -131,9 +132,10 @@ std::string long_run_warning(const Recipe& recipe, double seconds) {
                      format_duration(seconds), mini_recipe(recipe));
 }
 
-ExitCode dry_run(Recipe recipe, const std::string& device) {
-  resolve_device(device);
-  const std::vector<std::string> missing = missing_inputs(recipe);
+ExitCode dry_run(Recipe recipe, const TrainOptions& options) {
+  resolve_device(options.device);
+  const bool goes_on = may_resume(recipe, options.resume);
+  const std::vector<std::string> missing = missing_inputs(recipe, goes_on);
   resolve_vocabulary(recipe);
   validate(recipe.model);
   const bool automatic = recipe.micro_batch_size == 0;
@@ -148,7 +150,7 @@ ExitCode dry_run(Recipe recipe, const std::string& device) {
   if (!missing.empty()) return ExitCode::usage;
   DataStream{recipe};  // opens the training files and packs them
   check_validation(recipe);
-  if (!recipe.init_from.empty())
+  if (!goes_on && !recipe.init_from.empty())
     check_init_from(recipe, resolve_checkpoint(recipe.init_from), data_fingerprint(recipe).at("tokenizer"),
                     [](const std::string& line) { std::printf("%s\n", line.c_str()); });
   return ExitCode::done;

@@ -5,6 +5,7 @@
 #include "kernels/common/check.h"
 #include "src/train/recipe.h"
 #include "src/train/run_plan.h"
+#include "src/train/trainer.h"
 
 namespace moba {
 
@@ -30,7 +31,7 @@ RunCost predict_cost(const Recipe& recipe, DType dtype);
 double predicted_seconds(const Recipe& recipe, const RunPlan& plan, double peak_gflops);
 
 // Prints the prediction. What is missing is printed after it and gives exit code usage; where nothing is, Error if the files do not do.
-ExitCode dry_run(Recipe recipe, const std::string& device);
+ExitCode dry_run(Recipe recipe, const TrainOptions& options);
 
 // For runs above seven days one sentence with the time and the recipe to try instead, else "".
 std::string long_run_warning(const Recipe& recipe, double seconds);

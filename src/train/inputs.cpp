@@ -62,11 +62,11 @@ std::string missing_message(const Input& input, const std::string& command) {
 
 }  // namespace
 
-std::vector<std::string> missing_inputs(const Recipe& recipe) {
+std::vector<std::string> missing_inputs(const Recipe& recipe, bool goes_on) {
   std::vector<std::string> out;
   for (const Input& input : data_files(recipe))
     if (!fs::exists(input.path)) out.push_back(missing_message(input, command_for_data(input.path)));
-  if (!recipe.init_from.empty() && !fs::exists(recipe.init_from)) {
+  if (!goes_on && !recipe.init_from.empty() && !fs::exists(recipe.init_from)) {
     const Input input{"model.init_from", find_path(recipe.tree, "model.init_from")->where, recipe.init_from};
     out.push_back(missing_message(input, command_for_weights(recipe.init_from, fs::path(recipe.file).parent_path())));
   }

@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "src/train/recipe_checks.h"
+#include "src/train/resume.h"
 #include "src/train/schema.h"
 #include "src/train/values.h"
 
@@ -309,7 +310,7 @@ Recipe read_recipe(const std::string& file, const RecipeOptions& options) {
   read_parallel(root, r);
   check_recipe(r, written, options, errors);
   if (!options.allow_missing_inputs)
-    for (const std::string& missing : missing_inputs(r)) errors.push_back(missing);
+    for (const std::string& missing : missing_inputs(r, may_resume(r, options.resume))) errors.push_back(missing);
   if (!errors.empty()) throw_all(errors);
 
   if (options.attention) r.attention.command_line = parse_attention_option(*options.attention, r.attention.base);

@@ -72,13 +72,15 @@ struct RecipeOptions {
   std::optional<std::string> attention;      // --attn
   std::optional<std::string> hybrid_layers;  // --hybrid-layers
   bool allow_missing_inputs = false;         // --dry-run and --print-config do without the data
+  std::string resume = "never";              // --resume; init_from must be there unless a checkpoint may take its place
 };
 
 // Throws one Error(usage) whose text is every error, a line each.
 Recipe read_recipe(const std::string& file, const RecipeOptions& options);
 
-// One line for each data file or init_from folder that is not there, with the command that makes it.
-std::vector<std::string> missing_inputs(const Recipe& recipe);
+// One line for each data file or init_from folder that is not there, with the command that makes it. goes_on: from a checkpoint, which
+// has the weights.
+std::vector<std::string> missing_inputs(const Recipe& recipe, bool goes_on = false);
 
 // Sets model.vocab_size from the data where the recipe leaves it open, or checks it against the data. Files that are missing are
 // passed over; Error if the size stays unknown.

@@ -52,6 +52,10 @@ YamlNode without_data(YamlNode stages) {
 
 }  // namespace
 
+bool may_resume(const Recipe& recipe, const std::string& option) {
+  return option == "auto" ? !step_folders(recipe.folder() + "/checkpoints").empty() : option != "never";
+}
+
 std::optional<std::string> checkpoint_to_resume(const Recipe& recipe, const std::string& option,
                                                 const std::function<void(const std::string&)>& say) {
   const std::string folder = recipe.folder();

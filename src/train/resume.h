@@ -9,6 +9,9 @@
 
 namespace moba {
 
+// Whether there is a checkpoint to go on from, unless it turns out to be damaged.
+bool may_resume(const Recipe& recipe, const std::string& option);
+
 // The checkpoint folder to go on from, or none for a fresh start. option: "auto", "never" or a checkpoint's folder.
 std::optional<std::string> checkpoint_to_resume(const Recipe& recipe, const std::string& option,
                                                 const std::function<void(const std::string&)>& say);

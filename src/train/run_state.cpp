@@ -146,6 +146,8 @@ RunState open_run(Recipe recipe, const TrainOptions& options, World& world, Cons
   const std::optional<std::string> checkpoint = found.empty() ? std::nullopt : std::optional(found);
   ResolvedPrecision precision;
   together(ranks, "data", [&] {
+    const std::vector<std::string> missing = missing_inputs(run.recipe, checkpoint.has_value());
+    if (!missing.empty()) throw Error(fmt::format("{}", fmt::join(missing, "\n")));
     const nlohmann::json state = checkpoint ? read_trainer_state(*checkpoint) : nlohmann::json();
     if (checkpoint) keep_micro_batch(run.recipe, state.at("settings"));
     resolve_micro_batch(run.recipe);

@@ -431,8 +431,8 @@ TEST(MobaTrain, StartsFromWeightsWithAnotherAttention) {
   EXPECT_FALSE(fs::exists(folder.path("runs/mismatch")));
 }
 
-// What the path holds when the run goes on is not what it began with.
-TEST(MobaTrain, AResumedRunKeepsTheHashOfItsFirstWeights) {
+// What the path holds when the run goes on is not what it began with, and need not be there.
+TEST(MobaTrain, AResumedRunKeepsTheHashOfItsFirstWeightsAndDoesWithoutThem) {
   const TrainFolder folder;
   const std::string source = folder.path("runs/tiny");
   const auto arguments = [&](const char* steps) {
@@ -448,6 +448,20 @@ TEST(MobaTrain, AResumedRunKeepsTheHashOfItsFirstWeights) {
   Program resumed(folder, arguments("train.max_steps=2"));
   EXPECT_EQ(resumed.wait(), 0) << resumed.output();
   EXPECT_EQ(hash(), first);
+  fs::remove_all(source);
+  std::vector<std::string> dry = arguments("train.max_steps=3");
+  dry.push_back("--dry-run");
+  Program checked(folder, dry);
+  EXPECT_EQ(checked.wait(), 0) << checked.output();
+  Program alone(folder, arguments("train.max_steps=3"));
+  EXPECT_EQ(alone.wait(), 0) << alone.output();
+  EXPECT_EQ(hash(), first);
+  // With nothing to go on from they are missed.
+  for (const auto& entry : fs::directory_iterator(folder.path("runs/started/checkpoints")))
+    if (!entry.is_symlink()) fs::remove(entry.path() / "MANIFEST.json");
+  Program missed(folder, arguments("train.max_steps=4"));
+  EXPECT_EQ(missed.wait(), 2) << missed.output();
+  EXPECT_NE(missed.output().find("model.init_from: " + source + " does not exist"), std::string::npos) << missed.output();
 }
 
 TEST(MobaTrain, WeightsOfAnotherModelAreRefusedWhereShapesFitToo) {

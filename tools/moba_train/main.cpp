@@ -67,8 +67,9 @@ ExitCode run(Arguments& a) {
   }
   MOBA_CHECK(!a.recipe.empty(), "no recipe given; try: moba-train recipes/quickstart.yaml (or --help)");
   a.recipe_options.allow_missing_inputs = a.dry_run || a.print_config;
+  a.recipe_options.resume = a.train.resume;
   Recipe recipe = read_recipe(a.recipe, a.recipe_options);
-  if (a.dry_run) return dry_run(recipe, a.train.device);
+  if (a.dry_run) return dry_run(recipe, a.train);
   if (a.print_config) {
     if (missing_inputs(recipe).empty()) resolve_vocabulary(recipe);
     std::fputs(resolved_yaml(recipe).c_str(), stdout);
