@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "src/interop/hashed_file.h"
+#include "src/interop/hf_config.h"
 #include "src/train/checkpoint.h"
 #include "src/train/checkpoint_folders.h"
 #include "src/train/metrics.h"
@@ -18,7 +19,8 @@ namespace fs = std::filesystem;
 constexpr const char* kAttentionOption = "--attn";
 constexpr const char* kHybridOption = "--hybrid-layers";
 
-// Attention has no parameters, so what the layers do may change between two starts of a run; the key convolution has.
+// Attention has no parameters, so what the layers do may change between two starts of a run; the key convolution has. (Positions of
+// layers are compared by themselves.)
 bool is_identity(const std::string& key) {
   if (key.starts_with("model.attention.")) return key == "model.attention.key_conv";
   if (key == "model.init_from" || key == "model.max_position_embeddings") return false;
@@ -48,6 +50,14 @@ std::string one_line(const YamlNode& node) {
 YamlNode without_data(YamlNode stages) {
   for (YamlNode& stage : stages.items) stage.erase("data");
   return stages;
+}
+
+// Numbers of the layers that have no position encoding.
+std::string without_positions(const AttentionPlan& plan, int64_t num_layers) {
+  std::vector<int64_t> layers;
+  for (int64_t layer = 0; layer < num_layers; ++layer)
+    if (!attention_at(plan, layer, num_layers, 0, 1).rope) layers.push_back(layer);
+  return layers.empty() ? "no layer" : fmt::format("{} {}", layers.size() == 1 ? "layer" : "layers", fmt::join(layers, ", "));
 }
 
 }  // namespace
@@ -112,8 +122,9 @@ nlohmann::json recipe_settings(const Recipe& recipe) {
   return out;
 }
 
-void check_resumable(const nlohmann::json& saved_settings, const nlohmann::json& saved_data, const nlohmann::json& settings,
-                     const nlohmann::json& data, const std::string& checkpoint, const std::function<void(const std::string&)>& say) {
+void check_resumable(const nlohmann::json& state, const Recipe& recipe, const nlohmann::json& settings, const nlohmann::json& data,
+                     const std::string& checkpoint, const std::function<void(const std::string&)>& say) {
+  const nlohmann::json &saved_settings = state.at("settings"), &saved_data = state.at("data");
   std::vector<std::string> refused, keys = {kAttentionOption, kHybridOption};
   for (const KeySpec& spec : recipe_keys()) keys.emplace_back(spec.name);
   for (const std::string& key : keys) {
@@ -124,6 +135,10 @@ void check_resumable(const nlohmann::json& saved_settings, const nlohmann::json&
     else
       say(fmt::format("changed since the checkpoint: {}: {} -> {}", key, before, now));
   }
+  const ModelDescription saved = read_model_config(checkpoint);
+  const std::string before = without_positions(saved.attention, saved.model.num_hidden_layers);
+  const std::string now = without_positions(recipe.attention, recipe.model.num_hidden_layers);
+  if (before != now) refused.push_back(fmt::format("model.attention.layers: rope was false in {}, is now in {}", before, now));
   if (saved_data != data)
     refused.push_back(fmt::format("data: files, their content or weights differ: was {}, is now {}", saved_data.dump(), data.dump()));
   if (refused.empty()) return;

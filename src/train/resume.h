@@ -29,8 +29,9 @@ nlohmann::json read_trainer_state(const std::string& checkpoint);
 // {"model.hidden_size": "192", ..., "--attn": "full"}.
 nlohmann::json recipe_settings(const Recipe& recipe);
 
-// Error(usage) listing every change of model, data, seed, sequence length or precision; other changes are said.
-void check_resumable(const nlohmann::json& saved_settings, const nlohmann::json& saved_data, const nlohmann::json& settings,
-                     const nlohmann::json& data, const std::string& checkpoint, const std::function<void(const std::string&)>& say);
+// Error(usage) listing every change of model, data, seed, sequence length or precision; other changes are said. settings and data are
+// the recipe's, compared with those of the checkpoint's trainer_state.json.
+void check_resumable(const nlohmann::json& state, const Recipe& recipe, const nlohmann::json& settings, const nlohmann::json& data,
+                     const std::string& checkpoint, const std::function<void(const std::string&)>& say);
 
 }  // namespace moba

@@ -160,7 +160,7 @@ RunState open_run(Recipe recipe, const TrainOptions& options, World& world, Cons
     run.settings = recipe_settings(run.recipe);
     read_tokenizer(run);
     if (checkpoint) {
-      check_resumable(state.at("settings"), state.at("data"), run.settings, run.fingerprint, *checkpoint, say);
+      check_resumable(state, run.recipe, run.settings, run.fingerprint, *checkpoint, say);
       run.progress = progress_from_json(state.at("progress"));
       run.evaluation_due = state.value("evaluation_due", false);
       run.not_finite_in_a_row = state.value("not_finite_in_a_row", int64_t{0});

@@ -392,6 +392,21 @@ TEST(MobaTrain, ResumeSaysAnotherAttentionAndRefusesAnotherOptimizer) {
   EXPECT_NE(sparse.output().find("changed since the checkpoint: --attn: full -> none"), std::string::npos) << sparse.output();
 }
 
+TEST(MobaTrain, ResumeRefusesOtherLayersWithPositions) {
+  const TrainFolder folder;
+  const std::string recipe = folder.path("tiny.yaml"), off = "model.attention.layers=[{layers: [0, 1], rope: false}]";
+  ASSERT_EQ(Program(folder, {recipe, "train.max_steps=1"}).wait(), 0);
+  Program without(folder, {recipe, "train.max_steps=2", off});
+  EXPECT_EQ(without.wait(), 2);
+  EXPECT_NE(without.output().find("model.attention.layers: rope was false in no layer, is now in layers 0, 1"), std::string::npos)
+      << without.output();
+  ASSERT_EQ(Program(folder, {recipe, "train.max_steps=1", "run.name=off", off}).wait(), 0);
+  Program same(folder, {recipe, "train.max_steps=2", "run.name=off", off});
+  EXPECT_EQ(same.wait(), 0) << same.output();
+  Program full(folder, {recipe, "train.max_steps=3", "run.name=off", "model.attention.layers=[{layers: [0, 1], type: full, rope: false}]"});
+  EXPECT_EQ(full.wait(), 0) << "attention may change: " << full.output();
+}
+
 TEST(MobaTrain, WithoutACompleteCheckpointItStartsAgainAndSaysSo) {
   const TrainFolder folder;
   Program run(folder, {folder.path("tiny.yaml"), "checkpoint.interval=0", "train.max_steps=3"});
