@@ -34,13 +34,14 @@ std::vector<Input> data_files(const Recipe& recipe) {
 }
 
 // tools/dataset NAME makes the files in data/NAME/.
-std::string command_for_data(const std::string& path) {
+std::string command_for_data(const std::string& path, bool sft) {
   const fs::path folder = fs::path(path).lexically_normal().parent_path();
   const std::string name = folder.filename().string();
   if (folder.parent_path() == "data")
     for (const char* known : {"quickstart", "medium", "medium_mini", "long", "code", "sft"})
       if (name == known) return "tools/dataset " + name;
-  return fmt::format("moba-data prepare --tokenizer TOKENIZER --input TEXT... --output {}", path);
+  return fmt::format("moba-data prepare {}--tokenizer TOKENIZER --input {}... --output {}", sft ? "--sft " : "", sft ? "CHATS" : "TEXT",
+                     path);
 }
 
 // Runs bear their recipe's name, and with another attention NAME-ATTENTION. Empty if no recipe beside this one makes the run.
@@ -65,7 +66,7 @@ std::string missing_message(const Input& input, const std::string& command) {
 std::vector<std::string> missing_inputs(const Recipe& recipe, bool goes_on) {
   std::vector<std::string> out;
   for (const Input& input : data_files(recipe))
-    if (!fs::exists(input.path)) out.push_back(missing_message(input, command_for_data(input.path)));
+    if (!fs::exists(input.path)) out.push_back(missing_message(input, command_for_data(input.path, recipe.sft)));
   if (!goes_on && !recipe.init_from.empty() && !fs::exists(recipe.init_from)) {
     const Input input{"model.init_from", find_path(recipe.tree, "model.init_from")->where, recipe.init_from};
     out.push_back(missing_message(input, command_for_weights(recipe.init_from, fs::path(recipe.file).parent_path())));

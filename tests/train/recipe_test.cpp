@@ -140,6 +140,10 @@ TEST(Recipe, MissingDataNamesTheCommand) {
   EXPECT_NE(errors.find("data.train: data/medium/none.h5 does not exist; make it with: tools/dataset medium"), std::string::npos) << errors;
   EXPECT_NE(errors.find("model.init_from: runs/no_such_run/checkpoints/latest does not exist; it must hold config.json"), std::string::npos)
       << errors;
+  options.overrides = {"task=sft", "data.train=[{path: data/mine/none.h5}]"};
+  EXPECT_NE(errors_of(folder.path("tiny.yaml"), options)
+                .find("make it with: moba-data prepare --sft --tokenizer TOKENIZER --input CHATS... --output data/mine/none.h5"),
+            std::string::npos);
   options.allow_missing_inputs = true;
   EXPECT_EQ(errors_of(folder.path("tiny.yaml"), options), "");
 }
