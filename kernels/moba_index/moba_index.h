@@ -1,4 +1,7 @@
-// The index: from "which blocks does each query read" to "which queries read each block". Stage 2 of MoBA.
+// The index: from "which blocks does each query read" to "which queries read each block". Stage 2 of MoBA, as a stage of its own.
+//
+// CPU attention does not call it: it sorts the rows of each chunk of queries in its own scratch (attention_cpu_chunk.h), in the same
+// order. This is the form for a GPU, where the lists lie between two launches; no program uses it yet, a test holds it to its rules.
 //
 // For one kv head (all its query heads) or one query head, and a range of queries of one sequence, the history entries of
 // `selected` (slots 1 ..) are counting-sorted by block: rows of block b are entries [offsets[b], offsets[b+1]) of `queries`,
