@@ -42,7 +42,7 @@ constexpr KeySpec kKeys[] = {
   {"model.tie_word_embeddings", K::boolean, "false", "Embedding and head share one matrix"},
   {"model.initializer_range", K::number, "0.02", "Standard deviation of the initial weights", 0, 10},
   {"model.qk_norm", K::boolean, "false", "RMSNorm over the head dimension of queries and keys, before RoPE"},
-  {"model.init_from", K::text, "", "Start from the weights of this checkpoint, run or Hugging Face Llama folder; fresh optimizer, step 0"},
+  {"model.init_from", K::text, "", "Start from the weights of this checkpoint, run or Hugging Face Llama folder; fresh optimizer, step 0. Heads, vocabulary, tying and tokenizer must be the same"},
 
   {"model.attention", K::section, "", "What the attention layers do; can differ per layer and change in the run"},
   {"model.attention.type", K::choice, "moba", "Attention of every layer not named below", 0, 0, kAttentionTypes},
@@ -102,7 +102,7 @@ constexpr KeySpec kKeys[] = {
   {"train.precision", K::choice, "auto", "Compute type; auto is bf16 where the CPU multiplies bf16, else fp32", 0, 0, "auto|bf16|fp32"},
   {"train.grad_clip", K::number, "1", "Largest global norm of the gradient; 0 = no clipping", 0, 1e9},
   {"train.activation_checkpointing", K::choice, "none", "block: recompute each block in the backward pass, for less memory", 0, 0, "none|block"},
-  {"train.nonfinite", K::choice, "stop", "A loss or gradient that is not finite never updates: stop at once (exit 4), or skip (exit 4 after 5 in a row)", 0, 0, "stop|skip"},
+  {"train.nonfinite", K::choice, "stop", "A loss or gradient that is not finite never updates: stop at once (exit 4; the state before it is saved), or skip (the same after 5 in a row)", 0, 0, "stop|skip"},
 
   {"optimizer", K::section, "", "The optimizer; masters and moments in fp32"},
   {"optimizer.name", K::choice, "adamw", "muon: Muon for the matrices inside blocks, AdamW for the rest", 0, 0, "adamw|muon"},
