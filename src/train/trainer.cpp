@@ -7,6 +7,7 @@
 
 #include "kernels/common/threads.h"
 #include "src/distributed/agree.h"
+#include "src/interop/hashed_file.h"
 #include "src/train/checkpoint_folders.h"
 #include "src/train/host.h"
 #include "src/train/profile.h"
