@@ -63,38 +63,41 @@ class Row:
         return self.difference is None or self.difference <= self.limit
 
 
-def kept(seconds):
-    """The first step of a process allocates and compiles."""
-    return seconds[1:] or seconds
+def kept(runs):
+    """The steps that count: the first of a process allocates and compiles, so it counts only where nothing else is there."""
+    steps = []
+    for number, seconds in enumerate(runs):
+        steps += seconds[1:] or (seconds if number > 0 or len(runs) == 1 else [])
+    return steps
 
 
 def train_case(case, programs, worker, root, data, say):
     recipe = root / case.recipe
     start = programs.start(recipe, data)
-    mine, runs = [], {kind: [] for kind in case.theirs}
+    mine, theirs = [], {kind: [] for kind in case.theirs}
     for number, steps in enumerate(case.rounds, 1):
         run = programs.train(case, recipe, start, data, steps)
         mine.append(run)
-        say(f"{case.name}: round {number} of {len(case.rounds)}, {steps} steps: moba-train {statistics.median(kept(run.seconds)):.2f} s a step")
+        say(f"{case.name}: round {number} of {len(case.rounds)}, {steps} steps: moba-train {statistics.median(kept([run.seconds])):.2f} s a step")
         for kind in case.theirs:
-            theirs = worker.ask("train", checkpoint=str(start), data=str(data), data_hash=run.data_hash, seed=ours.SEED, attention=kind,
+            answer = worker.ask("train", checkpoint=str(start), data=str(data), data_hash=run.data_hash, seed=ours.SEED, attention=kind,
                                 precision=run.precision, sequence_length=case.sequence_length, sequences=case.sequences,
                                 checkpointing=case.checkpointing, chunk_size=case.chunk_size, topk=case.topk, betas=ours.BETAS, eps=ours.EPS,
                                 weight_decay=ours.WEIGHT_DECAY, clip=ours.CLIP, learning_rates=run.learning_rates)
-            runs[kind].append(theirs)
-            say(f"{case.name}: round {number}: PyTorch {kind} {statistics.median(kept(theirs['seconds'])):.2f} s a step, {theirs['form']}")
+            theirs[kind].append(answer)
+            say(f"{case.name}: round {number}: PyTorch {kind} {statistics.median(kept([answer['seconds']])):.2f} s a step, {answer['form']}")
     tokens = case.sequence_length * case.sequences
-    speed = lambda of: tokens / statistics.median([s for seconds in of for s in kept(seconds)])  # noqa: E731
+    speed = lambda runs: tokens / statistics.median(kept(runs))  # noqa: E731
     rows = []
     for kind in case.theirs:
         same = kind == case.ours
         rows.append(Row(
             case=case.name, theirs=kind, precision=mine[0].precision, ours_speed=speed([run.seconds for run in mine]),
-            theirs_speed=speed([run["seconds"] for run in runs[kind]]),
-            difference=abs(mine[0].losses[-1] - runs[kind][0]["losses"][-1]) if same else None, limit=LOSS_LIMIT if same else None,
-            form=runs[kind][0]["form"],
-            detail={"case": dataclasses.asdict(case), "ours": [dataclasses.asdict(run) for run in mine], "pytorch": runs[kind],
-                    "largest_loss_difference": max(abs(a - b) for a, b in zip(mine[0].losses, runs[kind][0]["losses"]))}))
+            theirs_speed=speed([run["seconds"] for run in theirs[kind]]),
+            difference=abs(mine[0].losses[-1] - theirs[kind][0]["losses"][-1]) if same else None, limit=LOSS_LIMIT if same else None,
+            form=theirs[kind][0]["form"],
+            detail={"case": dataclasses.asdict(case), "ours": [dataclasses.asdict(run) for run in mine], "pytorch": theirs[kind],
+                    "largest_loss_difference": max(abs(a - b) for a, b in zip(mine[0].losses, theirs[kind][0]["losses"]))}))
     return rows
 
 
