@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "kernels/common/check.h"
+#include "src/data/output_file.h"
 
 namespace moba {
 namespace {
@@ -107,9 +108,10 @@ std::string read_file(const std::string& path) {
 }
 
 void write_file(const std::string& path, std::string_view contents) {
-  const std::string temporary = path + ".tmp";
+  check_output_file(path);
+  const std::string temporary = unused_name_beside(path);
   try {
-    File file(temporary, O_WRONLY | O_CREAT | O_TRUNC);
+    File file(temporary, O_WRONLY | O_CREAT | O_EXCL);
     file.append(contents.data(), contents.size());
     file.sync();
     file.close();

@@ -107,7 +107,7 @@ std::string Reader::text(const char* attribute) const {
 }
 
 Creator::Creator(const std::string& path) : path_(path) {
-  file_ = {H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), H5Fclose};
+  file_ = {H5Fcreate(path.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, H5P_DEFAULT), H5Fclose};
   if (!file_.valid()) fail("the file");
 }
 

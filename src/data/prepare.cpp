@@ -7,6 +7,7 @@
 #include "kernels/common/check.h"
 #include "kernels/common/threads.h"
 #include "src/data/chat.h"
+#include "src/data/output_file.h"
 #include "src/data/text_source.h"
 #include "src/data/token_dataset.h"
 
@@ -70,6 +71,7 @@ std::vector<Work> read_batch(TextSource& source, bool sft) {
 
 PrepareResult prepare_dataset(const Tokenizer& tokenizer, const PrepareConfig& config, const Progress& progress) {
   TextSource source(config.inputs, config.join_folders);
+  check_output_file(config.output, source.files());
   TokenDatasetWriter writer(config.output, tokenizer.vocab_size(), tokenizer.eos_token_id(), tokenizer.bos_token_id(), tokenizer.json(),
                             config.sft);
   PrepareResult result;

@@ -65,6 +65,12 @@ TextSource::TextSource(const std::vector<std::string>& inputs, bool join_folders
   }
 }
 
+std::vector<std::string> TextSource::files() const {
+  std::vector<std::string> all;
+  for (const Group& group : groups_) all.insert(all.end(), group.files.begin(), group.files.end());
+  return all;
+}
+
 std::optional<RawDocument> TextSource::next() {
   if (lines_.is_open()) {
     if (auto document = next_line()) return document;

@@ -20,6 +20,7 @@ class TextSource {
   // document, in order of their names, each below a line "==> path <==". Compressed and binary containers are refused.
   TextSource(const std::vector<std::string>& inputs, bool join_folders);
   std::optional<RawDocument> next();
+  std::vector<std::string> files() const;  // all of them
   int64_t total_bytes() const { return total_bytes_; }
   int64_t bytes_read() const { return bytes_read_; }
 

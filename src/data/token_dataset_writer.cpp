@@ -9,6 +9,7 @@
 #include "src/data/dataset_format.h"
 #include "src/data/file_io.h"
 #include "src/data/hdf5_file.h"
+#include "src/data/output_file.h"
 #include "src/data/token_dataset.h"
 
 namespace moba {
@@ -80,9 +81,10 @@ struct TokenDatasetWriter::Impl {
 TokenDatasetWriter::TokenDatasetWriter(const std::string& path, int64_t vocab_size, int32_t eos, int32_t bos,
                                        const std::string& tokenizer_json, bool with_loss_mask) {
   MOBA_CHECK(vocab_size > 0 && vocab_size <= INT32_MAX, "{}: vocabulary size {} is out of range", path, vocab_size);
+  check_output_file(path);
   const bool wide = vocab_size > kNarrowVocab;
   impl_.reset(new Impl{path,
-                       path + ".tmp",
+                       unused_name_beside(path),
                        tokenizer_json,
                        vocab_size,
                        eos,

@@ -123,6 +123,17 @@ def check_errors(folder):
     with open(bad, "wb") as f:
         f.write(b"not HDF5")
     refused(3, "not an HDF5 file", bad, result)
+    with open(source, "rb") as f:
+        before = f.read()
+    refused(2, "is the input", source, source)
+    os.symlink(source, os.path.join(folder, "link.h5"))
+    os.mkfifo(os.path.join(folder, "pipe"))
+    listing = sorted(os.listdir(folder))
+    refused(2, "is the input", source, os.path.join(folder, "link.h5"))
+    refused(2, "not a regular file", source, os.path.join(folder, "pipe"))
+    refused(2, "not a regular file", source, folder)
+    with open(source, "rb") as f:
+        assert f.read() == before, "the input was changed"
     refused(2, "--device cuda", source, result, "--device", "cuda")
     refused(2, "--attention", source, result, "--attention", "best")
     refused(2, "", source)

@@ -1,6 +1,7 @@
 // The program from outside: exit codes, messages, and tools/corpus without
 // network.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <cstdio>
@@ -75,6 +76,37 @@ TEST(MobaData, ExitCodesSayWhatWentWrong) {
   EXPECT_SAYS(moba_data("prepare --tokenizer byte --input " + text + " --output " + folder.path("none/x.h5")), 2, "mkdir -p");
   EXPECT_SAYS(moba_data("tokenizer train --vocab-size 5000 --input " + text + " --output " + out), 2, "give more text or ask for less");
   EXPECT_FALSE(std::filesystem::exists(out));
+}
+
+// What stands under the output's name is an older output or stays.
+TEST(MobaData, AnOutputReplacesNoInputAndNothingThatIsNoFile) {
+  const DataFolder folder;
+  const std::string text = folder.write("in/val.txt", "some text"), link = folder.path("link.txt"), pipe = folder.path("pipe");
+  std::filesystem::create_symlink(text, link);
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  const std::string tokenizer = folder.write("tokenizer.json", make_byte_tokenizer()->json());
+  const auto prepare = [](const std::string& input, const std::string& with, const std::string& output) {
+    return moba_data("prepare --tokenizer " + with + " --input " + input + " --output " + output);
+  };
+  EXPECT_SAYS(prepare(text, "byte", text), 2, "is the input");
+  EXPECT_SAYS(prepare(text, "byte", link), 2, "is the input");
+  EXPECT_SAYS(prepare(folder.path("in"), "byte", text), 2, "is the input");
+  EXPECT_SAYS(prepare(text, tokenizer, tokenizer), 2, "is the input");
+  EXPECT_SAYS(prepare(text, "byte", pipe), 2, "not a regular file");
+  EXPECT_SAYS(prepare(text, "byte", folder.path("in")), 2, "not a regular file");
+  EXPECT_SAYS(moba_data("tokenizer train --vocab-size 260 --input " + text + " --output " + text), 2, "is the input");
+  EXPECT_SAYS(moba_data("tokenizer train --vocab-size 260 --input " + text + " --output " + pipe), 2, "not a regular file");
+  EXPECT_EQ(read_file(text), "some text");
+  EXPECT_EQ(read_file(tokenizer), make_byte_tokenizer()->json());
+  EXPECT_TRUE(std::filesystem::is_fifo(pipe));
+  // A neighbour's file, whatever it is called, and an older output under the very name.
+  const std::string out = folder.write("x.h5", "old"), neighbour = folder.write("x.h5.tmp", "mine");
+  EXPECT_SAYS(prepare(text, "byte", out), 0, "1 documents");
+  EXPECT_SAYS(moba_data("verify " + out), 0, "whole");
+  EXPECT_EQ(read_file(neighbour), "mine");
+  int64_t files = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder.path(""))) ++files;
+  EXPECT_EQ(files, 6) << "something was left behind";
 }
 
 // tools/corpus with an apt-get of our own.

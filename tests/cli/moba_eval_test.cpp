@@ -1,5 +1,6 @@
 // moba-eval as users meet it: what each command prints and writes about a trained run, and the exit codes of wrong inputs.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <cmath>
@@ -8,6 +9,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "src/data/file_io.h"
 #include "src/data/hdf5_file.h"
 #include "src/interop/safetensors.h"
 #include "tests/train/train_support.h"
@@ -22,14 +24,18 @@ struct Outcome {
   std::string output;  // stdout and stderr
 };
 
-Outcome program(const std::string& name, const std::string& arguments) {
+Outcome shell(const std::string& command) {
   Outcome outcome{-1, {}};
-  FILE* pipe = ::popen((std::string(MOBA_BIN_DIR) + "/" + name + " " + arguments + " 2>&1").c_str(), "r");
+  FILE* pipe = ::popen((command + " 2>&1").c_str(), "r");
   char buffer[4096];
   for (size_t got; (got = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) outcome.output.append(buffer, got);
   const int status = ::pclose(pipe);
   if (WIFEXITED(status)) outcome.code = WEXITSTATUS(status);
   return outcome;
+}
+
+Outcome program(const std::string& name, const std::string& arguments) {
+  return shell(std::string(MOBA_BIN_DIR) + "/" + name + " " + arguments);
 }
 
 Outcome moba_eval(const std::string& arguments) { return program("moba-eval", arguments); }
@@ -189,6 +195,45 @@ TEST_F(MobaEval, ExportIsTheSameModelRoundedOnce) {
     EXPECT_EQ(again.code, 2);
     EXPECT_NE(again.output.find("not an empty folder"), std::string::npos) << again.output;
   }
+}
+
+// What is beside an export, or stands under an output's name and is no older output, stays as it is.
+TEST_F(MobaEval, OutputsReplaceNothingElse) {
+  fs::create_directories(path("e/out.tmp"));
+  folder_->write("e/out.tmp/mine.txt", "mine");
+  const Outcome exported = moba_eval("export " + run() + " " + path("e/out"));
+  ASSERT_EQ(exported.code, 0) << exported.output;
+  EXPECT_EQ(read_file(path("e/out.tmp/mine.txt")), "mine");
+  // A last slash is no other name, and an empty folder's place is free.
+  for (const char* name : {"e/new/", "e/empty/", "e/empty2/../empty3"}) {
+    if (std::string(name) == "e/empty/") fs::create_directories(path(name));
+    const Outcome again = moba_eval("export " + run() + " " + path(name));
+    EXPECT_EQ(again.code, 0) << again.output;
+    EXPECT_TRUE(fs::exists(fs::path(path(name)).lexically_normal() / "model.safetensors")) << name;
+  }
+  int64_t entries = 0;
+  for ([[maybe_unused]] const auto& entry : fs::directory_iterator(path("e"))) ++entries;
+  EXPECT_EQ(entries, 5) << "something was left behind";
+
+  folder_->write("e/file", "");
+  ASSERT_EQ(mkfifo(path("e/pipe").c_str(), 0600), 0);
+  const std::string tokens = path("validation.h5"), before = read_file(tokens);
+  const std::string weights = path("e/out/model.safetensors"), dump = " --tokens " + tokens + " --sequence-length 64 --output ";
+  const std::pair<std::string, const char*> refused[] = {
+      {"export " + run() + " " + path("e/file"), "not an empty folder"},
+      {"export " + run() + " " + path("e/pipe"), "not an empty folder"},
+      {"dump " + run() + dump + tokens, "is the input"},
+      {"dump " + path("e/out") + dump + weights, "is the input"},
+      {"dump " + run() + dump + path("e/pipe"), "not a regular file"},
+      {"dump " + run() + dump + path("e"), "not a regular file"},
+  };
+  for (const auto& [arguments, says] : refused) {
+    const Outcome outcome = moba_eval(arguments);
+    EXPECT_EQ(outcome.code, 2) << arguments << outcome.output;
+    EXPECT_NE(outcome.output.find(says), std::string::npos) << arguments << "\n" << outcome.output;
+  }
+  EXPECT_EQ(read_file(tokens), before);
+  EXPECT_TRUE(fs::is_fifo(path("e/pipe")) && fs::is_regular_file(path("e/file")));
 }
 
 TEST_F(MobaEval, WrongInputsHaveTheirExitCodes) {

@@ -8,6 +8,7 @@
 #include "kernels/common/threads.h"
 #include "kernels/moba_attention/moba_attention.h"
 #include "kernels/moba_gate/moba_gate.h"
+#include "src/data/output_file.h"
 #include "tools/common/command_line.h"
 #include "tools/moba_attention/tensor_file.h"
 
@@ -194,6 +195,7 @@ void solve(const Options& options, Problem& p) {
 void run(const Options& options) {
   MOBA_CHECK(options.device == "cpu", "--device {}: this build has no CUDA attention; use --device cpu", options.device);
   if (options.threads != 0) set_num_threads(options.threads);
+  check_output_file(options.output, {options.input});
   Problem problem = read_problem(options);
   options.dtype == "bf16" ? solve<bf16>(options, problem) : solve<float>(options, problem);
 }

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <filesystem>
 
+#include "src/data/output_file.h"
+
 namespace moba {
 
 using hdf5::Handle;
@@ -96,9 +98,9 @@ std::string TensorReader::text_attribute(const char* name) const {
   return result.c_str();  // up to the padding
 }
 
-TensorWriter::TensorWriter(const std::string& path) : path_(path), temporary_(fmt::format("{}.{}.tmp", path, getpid())) {
+TensorWriter::TensorWriter(const std::string& path) : path_(path), temporary_(unused_name_beside(path)) {
   errno = 0;
-  file_ = Handle(H5Fcreate(temporary_.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), H5Fclose);
+  file_ = Handle(H5Fcreate(temporary_.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, H5P_DEFAULT), H5Fclose);
   if (!file_.valid()) fail("cannot create it");
 }
 

@@ -9,7 +9,9 @@
 #include "src/data/bpe_trainer.h"
 #include "src/data/dataset_stats.h"
 #include "src/data/file_io.h"
+#include "src/data/output_file.h"
 #include "src/data/prepare.h"
+#include "src/data/text_source.h"
 #include "src/data/token_dataset.h"
 #include "src/data/unigram.h"
 #include "tools/common/command_line.h"
@@ -34,6 +36,7 @@ void require_folder_of(const std::string& file) {
 
 void run_train(const Options& o) {
   require_folder_of(o.output);
+  check_output_file(o.output, TextSource(o.train.inputs, false).files());
   ProgressBar counting("counting words"), merging("merging", "merges");
   const auto tokenizer = train_bpe(o.train, [&](TrainPhase phase, int64_t done, int64_t total) {
     (phase == TrainPhase::count ? counting : merging).update(done, total);
@@ -46,6 +49,7 @@ void run_train(const Options& o) {
 
 void run_prepare(const Options& o) {
   require_folder_of(o.prepare.output);
+  check_output_file(o.prepare.output, {o.tokenizer});
   const auto tokenizer = load_tokenizer(o.tokenizer, o.pattern);
   PrepareResult r;
   {

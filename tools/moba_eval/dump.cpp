@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "src/autograd/variable.h"
+#include "src/data/output_file.h"
 #include "src/train/batch.h"
 #include "tools/moba_eval/commands.h"
 #include "tools/moba_eval/hdf5_output.h"
@@ -41,6 +42,8 @@ void check_vocabulary(const TokenBatch& batch, int64_t vocab_size) {
 
 void run_dump(const ModelOptions& model_options, const DumpOptions& options) {
   LoadedModel model = open_model(model_options);
+  check_output_file(options.output, model.files());
+  check_output_file(options.output, {options.tokens});
   Transformer& transformer = *model.transformer;
   const std::vector<Sample> samples = first_samples(model, options);
   const TokenBatch batch = pack_batch(samples);

@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "src/data/output_file.h"
 #include "src/interop/safetensors.h"
 #include "tools/moba_eval/commands.h"
 
@@ -33,18 +34,30 @@ void write_tokenizer(const LoadedModel& model, const std::string& dir) {
   write_hashed_file(dir + "/tokenizer_config.json", config.dump(2) + "\n");
 }
 
+// The name of a folder that is new or empty, without "." and a last slash: what is beside it has that name and more.
+std::string new_folder(const std::string& name) {
+  fs::path path = fs::absolute(name).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();
+  if (fs::exists(fs::symlink_status(path)))
+    MOBA_CHECK(fs::is_directory(fs::symlink_status(path)) && fs::is_empty(path),
+               "{} exists and is not an empty folder; choose another name", name);
+  return path.string();
+}
+
+void make_folder(const std::string& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) throw Error(fmt::format("cannot create {}: {}", path, error.message()), ExitCode::io);
+}
+
 }  // namespace
 
 void run_export(const ModelOptions& model_options, const ExportOptions& options) {
-  MOBA_CHECK(!fs::exists(options.output) || fs::is_empty(options.output), "{} exists and is not an empty folder; choose another name",
-             options.output);
+  const std::string output = new_folder(options.output);
   LoadedModel model = open_model(model_options);
   model.description.dtype = options.dtype == "bf16" ? DType::bf16 : DType::f32;
-  const std::string temporary = options.output + ".tmp";
-  fs::remove_all(temporary);
-  std::error_code error;
-  fs::create_directories(temporary, error);
-  if (error) throw Error(fmt::format("cannot create {}: {}", temporary, error.message()), ExitCode::io);
+  const std::string temporary = unused_name_beside(output);
+  make_folder(temporary);
   try {
     std::vector<TensorToWrite> tensors;
     for (const Parameter& p : model.transformer->parameters()) tensors.push_back({p.name, p.master, model.description.dtype});
@@ -52,10 +65,10 @@ void run_export(const ModelOptions& model_options, const ExportOptions& options)
     write_hashed_file(temporary + "/config.json", hf_config(model.description).dump(2) + "\n");
     if (fs::exists(model.dir + "/tokenizer.json")) write_tokenizer(model, temporary);
     sync_directory(temporary);
-    fs::remove(options.output);  // an empty folder
-    rename_path(temporary, options.output);
+    rename_path(temporary, output);  // takes the place of an empty folder
   } catch (...) {
-    fs::remove_all(temporary, error);
+    std::error_code ignored;
+    fs::remove_all(temporary, ignored);
     throw;
   }
   fmt::print("{}: {} in {}\n", options.output, hf_config(model.description)["architectures"][0].get<std::string>(), options.dtype);

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include "src/data/output_file.h"
 #include "src/interop/hashed_file.h"
 
 namespace moba::eval {
@@ -20,7 +21,9 @@ hid_t hdf5_type(DType dtype) {
 }  // namespace
 
 Hdf5Output::Hdf5Output(const std::string& path)
-    : path_(path), temporary_(path + ".tmp"), file_(H5Fcreate(temporary_.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), H5Fclose) {
+    : path_(path),
+      temporary_(unused_name_beside(path)),
+      file_(H5Fcreate(temporary_.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, H5P_DEFAULT), H5Fclose) {
   if (!file_.valid()) throw Error(fmt::format("cannot create {}: does its folder exist and can it be written?", temporary_), ExitCode::io);
 }
 

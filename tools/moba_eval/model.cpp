@@ -35,6 +35,12 @@ ForwardOptions LoadedModel::forward() const {
   return options;
 }
 
+std::vector<std::string> LoadedModel::files() const {
+  std::vector<std::string> all;
+  for (const auto& entry : std::filesystem::directory_iterator(dir)) all.push_back(entry.path().string());
+  return all;
+}
+
 std::unique_ptr<Tokenizer> LoadedModel::tokenizer() const {
   const std::string path = dir + "/tokenizer.json";
   MOBA_CHECK(std::filesystem::exists(path), "{} does not exist; this command needs the checkpoint's tokenizer", path);

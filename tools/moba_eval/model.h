@@ -25,6 +25,7 @@ struct LoadedModel {
   std::unique_ptr<Transformer> transformer;
 
   ForwardOptions forward() const;
+  std::vector<std::string> files() const;  // of the checkpoint
   std::unique_ptr<Tokenizer> tokenizer() const;  // Error if the checkpoint has none
 };
 
