@@ -185,7 +185,7 @@ void BpeTokenizer::merge_by_heap(std::vector<int32_t>& ids, size_t begin) const 
 std::string BpeTokenizer::decode(std::span<const int32_t> ids) const {
   std::string text;
   for (const int32_t id : ids) {
-    MOBA_CHECK(id >= 0 && id < vocab_size() && !model_.tokens[id].empty(), "token id {} is not in the vocabulary of {}", id, vocab_size());
+    MOBA_CHECK(id >= 0 && id < vocab_size(), "token id {} is not in the vocabulary of {}", id, vocab_size());
     text += model_.tokens[id];
   }
   return text;

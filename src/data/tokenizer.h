@@ -13,7 +13,8 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
   virtual void encode(std::string_view text, std::vector<int32_t>& out) const = 0;  // appends; no EOS
-  virtual std::string decode(std::span<const int32_t> ids) const = 0;               // ids out of range are an Error
+  // Ids out of range are an Error; an id below vocab_size() that no token has (large vocabularies have gaps) stands for no text.
+  virtual std::string decode(std::span<const int32_t> ids) const = 0;
   virtual int32_t vocab_size() const = 0;
   virtual int32_t eos_token_id() const = 0;
   virtual int32_t bos_token_id() const { return -1; }  // -1 = none
@@ -26,5 +27,8 @@ std::unique_ptr<Tokenizer> make_byte_tokenizer();
 // "byte", a tokenizer.json, or a .tiktoken rank file with a pattern name (gpt2, cl100k, o200k, llama3).
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& what, const std::string& pattern = {});
 std::unique_ptr<Tokenizer> tokenizer_from_json(std::string_view json);
+
+// The ids below vocab_size() that no token has.
+std::vector<int32_t> unused_ids(const Tokenizer& tokenizer);
 
 }  // namespace moba

@@ -30,4 +30,11 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& what, const std::st
   }
 }
 
+std::vector<int32_t> unused_ids(const Tokenizer& tokenizer) {
+  std::vector<int32_t> unused;
+  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id)
+    if (tokenizer.decode({&id, 1}).empty()) unused.push_back(id);
+  return unused;
+}
+
 }  // namespace moba

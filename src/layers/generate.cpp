@@ -1,6 +1,7 @@
 #include "src/layers/generate.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "src/autograd/rng.h"
@@ -34,6 +35,8 @@ void validate(const GenerateOptions& o, const TransformerConfig& config) {
   MOBA_CHECK(o.top_p > 0 && o.top_p <= 1, "generate: top_p must be in (0, 1], got {}", o.top_p);
   MOBA_CHECK(o.vocabulary >= 0 && o.vocabulary <= config.vocab_size, "generate: vocabulary must be in 0 .. {}, got {}", config.vocab_size,
              o.vocabulary);
+  for (const int32_t id : o.never)
+    MOBA_CHECK(id >= 0 && id < config.vocab_size, "generate: never holds {}, the vocabulary is {}", id, config.vocab_size);
 }
 
 std::vector<LayerAttention> decode_layers(const GenerateOptions& options) {
@@ -64,6 +67,7 @@ std::vector<int32_t> generate(Transformer& model, std::span<const int32_t> promp
   Rng random(options.seed, hash_name("generate"));
   const int64_t vocabulary = options.vocabulary == 0 ? model.config().vocab_size : options.vocabulary;
   while (true) {
+    for (const int32_t id : options.never) logits[static_cast<size_t>(id)] = std::numeric_limits<float>::quiet_NaN();  // chosen by nobody
     const std::span<const float> allowed(logits.data(), static_cast<size_t>(vocabulary));
     const int32_t token =
         options.temperature == 0 ? greedy_token(allowed) : sample_token(allowed, options.temperature, options.top_p, random.uniform());

@@ -19,6 +19,7 @@ struct GenerateOptions {
   uint64_t seed = 0;                            // same seed, same text
   int64_t eos_token_id = -1;                    // stops after it; -1 = never
   int64_t vocabulary = 0;                       // logits from here on are surplus and never chosen; 0 = the model's vocab_size
+  std::vector<int32_t> never;                   // ids never chosen either
   std::function<void(int32_t token)> on_token;  // called for every new token; may be empty
 };
 

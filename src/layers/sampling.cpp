@@ -29,7 +29,9 @@ int32_t sample_token(std::span<const float> logits, double temperature, double t
   const double total = std::accumulate(weight.begin(), weight.end(), 0.0);
   double kept = 0;
   size_t count = 0;
-  while (count < order.size() && (count == 0 || kept < top_p * total)) kept += weight[static_cast<size_t>(order[count++])];
+  const auto next = [&] { return weight[static_cast<size_t>(order[count])]; };
+  // Where rounding keeps `kept` below the total, what has no weight stays out all the same.
+  while (count < order.size() && (count == 0 || (kept < top_p * total && next() > 0))) kept += next(), ++count;
   double left = uniform * kept;
   for (size_t i = 0; i < count; ++i) {
     left -= weight[static_cast<size_t>(order[i])];

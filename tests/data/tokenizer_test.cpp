@@ -320,6 +320,18 @@ TEST(TokenizerJson, RefusesWhatItDoesNotSupport) {
   EXPECT_THROW(tokenizer_from_json("[]"), Error);
 }
 
+// cl100k and o200k leave ids without a token between and before their special tokens.
+TEST(BpeTokenizer, IdsWithoutATokenStandForNoText) {
+  auto root = nlohmann::json::parse(make_byte_tokenizer()->json());
+  root["added_tokens"].push_back({{"id", 260}, {"content", "<|endofprompt|>"}, {"special", true}});
+  const auto tokenizer = tokenizer_from_json(root.dump());
+  EXPECT_EQ(tokenizer->vocab_size(), 261);
+  EXPECT_EQ(unused_ids(*tokenizer), (Ids{257, 258, 259}));
+  EXPECT_EQ(tokenizer->decode(Ids{'a', 257, 'b', 259}), "ab");
+  EXPECT_THROW(tokenizer->decode(Ids{261}), Error);
+  EXPECT_TRUE(unused_ids(*make_byte_tokenizer()).empty());
+}
+
 // An independent reader of the same file; needs Python with the package tokenizers.
 TEST(TokenizerJson, HuggingFaceGivesTheSameIds) {
   if (std::system("python3 -c 'import tokenizers' > /dev/null 2>&1") != 0) GTEST_SKIP() << "Python package tokenizers is not installed";

@@ -1,6 +1,8 @@
 // Generation over the KV cache against running the whole text again for every token.
 #include "src/layers/generate.h"
 
+#include <set>
+
 #include "kernels/common/threads.h"
 #include "src/layers/kv_cache.h"
 #include "src/layers/sampling.h"
@@ -187,6 +189,17 @@ TEST(Generate, StopsAtEosMasksSurplusAndRepeatsBySeed) {
   o.eos_token_id = -1;
   o.vocabulary = 9;
   for (const int32_t token : generate(model, prompt, o)) EXPECT_LT(token, 9);
+  // Ids that no token has, greedily and drawn.
+  o.max_new_tokens = 30;
+  for (const double temperature : {0.0, 1.5}) {
+    o.temperature = temperature;
+    o.never.clear();
+    o.never = generate(model, prompt, o);
+    ASSERT_FALSE(o.never.empty());
+    if (std::set<int32_t>(o.never.begin(), o.never.end()).size() == 9) o.never = {0, 1, 2, 3, 4, 6, 7, 8};
+    for (const int32_t token : generate(model, prompt, o)) EXPECT_EQ(std::count(o.never.begin(), o.never.end(), token), 0) << token;
+  }
+  o.never.clear();
   o.max_new_tokens = 0;
   EXPECT_TRUE(generate(model, prompt, o).empty());
 }
@@ -199,7 +212,8 @@ TEST(Generate, WrongOptionsAndFullCacheAreRefused) {
   const std::vector<int32_t> prompt = {1, 2, 3};
   for (const auto& change : std::vector<std::function<void(GenerateOptions&)>>{
            [](auto& b) { b.prefill.pop_back(); }, [](auto& b) { b.top_p = 0; }, [](auto& b) { b.temperature = -1; },
-           [](auto& b) { b.vocabulary = 62; }, [](auto& b) { b.max_new_tokens = -1; }, [](auto& b) { b.prefill_chunk = 0; }}) {
+           [](auto& b) { b.vocabulary = 62; }, [](auto& b) { b.never = {61}; }, [](auto& b) { b.max_new_tokens = -1; },
+           [](auto& b) { b.prefill_chunk = 0; }}) {
     GenerateOptions bad = o;
     change(bad);
     EXPECT_THROW(generate(model, prompt, bad), Error);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "src/autograd/variable.h"
 #include "src/train/evaluate.h"
@@ -120,6 +121,26 @@ TEST_P(SftEvaluation, PositionAndTrailingCountWithinExamplesOfPackedRows) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Targets, SftEvaluation, ::testing::Bool(), [](const auto& p) { return p.param ? "everything" : "responses"; });
+
+TEST(Evaluation, IdsWithoutATokenHaveNoBytes) {
+  const TrainFolder folder;
+  auto json = nlohmann::json::parse(make_byte_tokenizer()->json());
+  json["added_tokens"].push_back({{"id", 300}, {"content", "<|endofprompt|>"}, {"special", true}});
+  const auto write = [&](const char* name, int64_t vocab_size, const std::string& tokenizer) {
+    TokenDatasetWriter writer(folder.path(name), vocab_size, 256, -1, tokenizer, false);
+    writer.add_document(std::vector<int32_t>(400, 'x'));
+    writer.finish();
+    return folder.path(name);
+  };
+  const Recipe recipe = folder.recipe();
+  Model model(recipe);
+  EvaluationConfig config;
+  config.sequence_length = 128;
+  config.files = {write("bytes.h5", 257, make_byte_tokenizer()->json())};
+  const auto want = evaluate(model.transformer, model.options, config);
+  config.files = {write("gaps.h5", 301, json.dump())};
+  EXPECT_EQ(evaluate(model.transformer, model.options, config)->bits_per_byte, want->bits_per_byte);
+}
 
 // 128 counted targets in each sample, so that means times a power of two are the sums, bit for bit.
 TEST(Evaluation, TheSumOfASetIsTheSumOfItsSamplesSums) {

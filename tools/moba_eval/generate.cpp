@@ -28,6 +28,8 @@ void run_generate(const ModelOptions& model_options, const GenerateCommand& opti
   generation.seed = options.seed;
   generation.eos_token_id = tokenizer->eos_token_id();
   generation.vocabulary = std::min<int64_t>(tokenizer->vocab_size(), model.description.model.vocab_size);
+  for (const int32_t id : unused_ids(*tokenizer))
+    if (id < generation.vocabulary) generation.never.push_back(id);
   const auto print = [](const std::string& bytes) {
     std::fwrite(bytes.data(), 1, bytes.size(), stdout);
     std::fflush(stdout);
