@@ -138,6 +138,31 @@ TEST(Corpus, SaysInOneSentenceWhatIsMissing) {
   EXPECT_FALSE(std::filesystem::exists(target));
 }
 
+// With packages, cmake, corpus and moba-data of our own: what the build is configured with.
+TEST(Dataset, ANewBuildNeedsNoPackagesOfTests) {
+  const DataFolder folder;
+  const auto program = [&](const std::string& name, const std::string& script) {
+    std::filesystem::permissions(folder.write(name, "#!/bin/sh\n" + script), std::filesystem::perms::owner_all);
+  };
+  for (const char* name : {"dataset", "lib.sh"})
+    program(std::string("tools/") + name, read_file(std::string(MOBA_SOURCE_DIR) + "/tools/" + name));
+  program("tools/corpus", "mkdir -p \"$2\"\n");
+  program("bin/dpkg-query", "echo 'install ok installed'\n");
+  program("bin/apt-get", "exit 1\n");
+  const std::string root = folder.path("");
+  program("bin/cmake", "echo \"$@\" >> " + root + "log; cd " + root + "; mkdir -p build/release/bin; printf '#!/bin/sh\\n' > " +
+                           "build/release/bin/moba-data; chmod +x build/release/bin/moba-data\n");
+  const std::string run = "PATH=" + root + "bin:$PATH bash " + root + "tools/dataset quickstart";
+  EXPECT_SAYS(shell(run), 0, "are ready");
+  EXPECT_NE(read_file(root + "log").find("--preset release -DMOBA_TESTS=OFF\n"), std::string::npos) << read_file(root + "log");
+  // Where tools/test has configured the build, that stays.
+  std::filesystem::remove_all(root + "build/release/bin");
+  std::filesystem::remove(root + "log");
+  folder.write("build/release/build.ninja", "");
+  EXPECT_SAYS(shell(run), 0, "are ready");
+  EXPECT_NE(read_file(root + "log").find("--preset release\n"), std::string::npos) << read_file(root + "log");
+}
+
 TEST(Corpus, DoesNothingWhenComplete) {
   const DataFolder folder;
   folder.write("c/train/a.txt", "hello");
