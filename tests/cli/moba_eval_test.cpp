@@ -197,6 +197,32 @@ TEST_F(MobaEval, ExportIsTheSameModelRoundedOnce) {
   }
 }
 
+// The same ids mean other text to another tokenizer. Without tokenizer.json nobody can tell.
+TEST_F(MobaEval, DataOfAnotherTokenizerIsRefused) {
+  {
+    auto json = nlohmann::json::parse(make_byte_tokenizer()->json());
+    json["added_tokens"][0]["content"] = "<|end_of_text|>";
+    TokenDatasetWriter writer(path("other.h5"), 257, 256, -1, json.dump(), false);
+    writer.add_document(std::vector<int32_t>(400, 'x'));
+    writer.finish();
+  }
+  const std::string data = path("other.h5"), length = " --sequence-length 64";
+  const auto commands = [&](const std::string& checkpoint) {
+    return std::vector<std::string>{"loss " + checkpoint + " --data " + data + length,
+                                    "dump " + checkpoint + " --tokens " + data + length + " --output " + path("other-dump.h5"),
+                                    "recall " + checkpoint + " --data " + data + length + " --grid 16,2"};
+  };
+  for (const std::string& command : commands(run())) {
+    const Outcome outcome = moba_eval(command);
+    EXPECT_EQ(outcome.code, 2) << command << outcome.output;
+    EXPECT_NE(outcome.output.find("moba-data prepare --tokenizer"), std::string::npos) << outcome.output;
+  }
+  fs::copy(fs::canonical(run() + "/checkpoints/latest"), path("untokenized"));
+  fs::remove(path("untokenized/tokenizer.json"));
+  fs::remove(path("untokenized/MANIFEST.json"));
+  for (const std::string& command : commands(path("untokenized"))) EXPECT_EQ(moba_eval(command).code, 0) << command;
+}
+
 // What is beside an export, or stands under an output's name and is no older output, stays as it is.
 TEST_F(MobaEval, OutputsReplaceNothingElse) {
   fs::create_directories(path("e/out.tmp"));

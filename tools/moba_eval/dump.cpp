@@ -44,6 +44,7 @@ void run_dump(const ModelOptions& model_options, const DumpOptions& options) {
   LoadedModel model = open_model(model_options);
   check_output_file(options.output, model.files());
   check_output_file(options.output, {options.tokens});
+  model.check_tokenizer_of(options.tokens);
   Transformer& transformer = *model.transformer;
   const std::vector<Sample> samples = first_samples(model, options);
   const TokenBatch batch = pack_batch(samples);

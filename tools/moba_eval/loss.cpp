@@ -111,6 +111,7 @@ void print_result(const EvaluationResult& r, const EvaluationConfig& config) {
 
 void run_loss(const ModelOptions& model_options, const LossOptions& options) {
   LoadedModel model = open_model(model_options);
+  model.check_tokenizer_of(options.data);
   const EvaluationConfig config = evaluation_config(model, options);
   MOBA_CHECK(config.sequence_length >= 1, "--sequence-length must be >= 1, got {}", config.sequence_length);
   MOBA_CHECK(config.trailing <= config.sequence_length, "--trailing {} is longer than the sequences of {}", config.trailing,

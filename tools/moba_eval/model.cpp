@@ -2,6 +2,9 @@
 
 #include <filesystem>
 
+#include "src/data/dataset_format.h"
+#include "src/data/token_dataset.h"
+#include "src/interop/hashed_file.h"
 #include "src/train/checkpoint.h"
 #include "src/train/recipe.h"
 
@@ -39,6 +42,15 @@ std::vector<std::string> LoadedModel::files() const {
   std::vector<std::string> all;
   for (const auto& entry : std::filesystem::directory_iterator(dir)) all.push_back(entry.path().string());
   return all;
+}
+
+void LoadedModel::check_tokenizer_of(const std::string& dataset) const {
+  const std::string path = dir + "/tokenizer.json";
+  if (!std::filesystem::exists(path)) return;
+  MOBA_CHECK(
+      TokenDataset(dataset).info().tokenizer_sha256 == sha256_hex(read_whole_file(path)),
+      "{} was made with another tokenizer than the model's, so its ids mean other text: make it with moba-data prepare --tokenizer {}",
+      dataset, path);
 }
 
 std::unique_ptr<Tokenizer> LoadedModel::tokenizer() const {

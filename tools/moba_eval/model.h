@@ -26,6 +26,8 @@ struct LoadedModel {
 
   ForwardOptions forward() const;
   std::vector<std::string> files() const;  // of the checkpoint
+  // Error when the dataset's ids are those of another tokenizer than the checkpoint's; one without tokenizer.json takes any.
+  void check_tokenizer_of(const std::string& dataset) const;
   std::unique_ptr<Tokenizer> tokenizer() const;  // Error if the checkpoint has none
 };
 

@@ -135,6 +135,7 @@ void run_recall(const ModelOptions& model_options, const RecallOptions& options)
   // Before a switch the model is a full one; what later layers see depends on what earlier ones do.
   if (!opened.attention && !opened.hybrid_layers) opened.hybrid_layers = "all";
   LoadedModel model = open_model(opened);
+  model.check_tokenizer_of(options.data);
   const Sampler sampler = make_sampler(model, options);
   const int64_t count = std::min(options.sequences, sampler.samples_per_epoch());
   MOBA_CHECK(count >= 1, "{} holds less than one sequence of that length; lower --sequence-length", options.data);
