@@ -134,6 +134,9 @@ def check_errors(folder):
     refused(2, "not a regular file", source, folder)
     with open(source, "rb") as f:
         assert f.read() == before, "the input was changed"
+    with h5py.File(bad, "w") as f:  # headers alone
+        f.create_dataset("q", (2 ** 40, 4096, 1024), "f4", chunks=(1, 1, 1024))
+    refused(3, "q: has more elements than memory can hold", bad, result)
     refused(2, "--device cuda", source, result, "--device", "cuda")
     refused(2, "--attention", source, result, "--attention", "best")
     refused(2, "", source)

@@ -19,12 +19,14 @@ struct Outcome {
   std::string output;
 };
 
-Outcome suite(const ScratchFolder& folder, const std::string& arguments) {
+Outcome bench(const ScratchFolder& folder, const std::string& arguments) {
   const std::string log = folder.root() + "/output.txt";
-  const int status = std::system(fmt::format("'{}/moba-bench' suite {} >'{}' 2>&1", MOBA_BIN_DIR, arguments, log).c_str());
+  const int status = std::system(fmt::format("'{}/moba-bench' {} >'{}' 2>&1", MOBA_BIN_DIR, arguments, log).c_str());
   std::ifstream file(log);
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, {std::istreambuf_iterator<char>(file), {}}};
 }
+
+Outcome suite(const ScratchFolder& folder, const std::string& arguments) { return bench(folder, "suite " + arguments); }
 
 TEST(MobaBench, SuiteComparesWithABaselineByRatios) {
   const ScratchFolder folder;
@@ -44,6 +46,13 @@ TEST(MobaBench, SuiteComparesWithABaselineByRatios) {
   const Outcome slow = suite(folder, only + " --baseline " + baseline);
   EXPECT_EQ(slow.code, 1) << slow.output;
   EXPECT_NE(slow.output.find("SLOW"), std::string::npos) << slow.output;
+}
+
+TEST(MobaBench, ImpossibleSizesAreASentence) {
+  const ScratchFolder folder;
+  const Outcome large = bench(folder, "gemm --m 100000000 --n 100000000 --k 1000");
+  EXPECT_EQ(large.code, 2) << large.output;
+  EXPECT_NE(large.output.find("not enough memory"), std::string::npos) << large.output;
 }
 
 TEST(MobaBench, SuiteRefusesWhatItCannotRead) {

@@ -78,6 +78,19 @@ TEST(MobaData, ExitCodesSayWhatWentWrong) {
   EXPECT_FALSE(std::filesystem::exists(out));
 }
 
+// A full disk behind ">": what nobody can read was not done.
+TEST(MobaData, AFullDiskBehindTheOutputIsFive) {
+  const DataFolder folder;
+  const std::string data = folder.path("x.h5");
+  ASSERT_EQ(moba_data("prepare --tokenizer byte --input " + folder.write("a.txt", "text") + " --output " + data).code, 0);
+  const auto to_full_disk = [](const std::string& arguments) {
+    return shell("(" + std::string(MOBA_BIN_DIR) + "/moba-data " + arguments + " > /dev/full)");
+  };
+  for (const char* arguments : {"stats --json ", "stats ", "verify "}) EXPECT_SAYS(to_full_disk(arguments + data), 5, "cannot be written");
+  EXPECT_SAYS(to_full_disk("--help"), 5, "cannot be written");
+  EXPECT_SAYS(to_full_disk("verify none.h5"), 2, "no such token dataset");
+}
+
 // What stands under the output's name is an older output or stays.
 TEST(MobaData, AnOutputReplacesNoInputAndNothingThatIsNoFile) {
   const DataFolder folder;

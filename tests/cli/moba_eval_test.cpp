@@ -197,6 +197,15 @@ TEST_F(MobaEval, ExportIsTheSameModelRoundedOnce) {
   }
 }
 
+TEST_F(MobaEval, AFullDiskBehindTheOutputIsFive) {
+  for (const std::string& command : {"moba-eval " + loss(run()), "moba-eval generate " + run() + " --prompt a --max-new-tokens 3",
+                                     "moba-train " + path("tiny.yaml") + " --print-config", std::string("moba-train --help-recipe")}) {
+    const Outcome outcome = shell("(" + std::string(MOBA_BIN_DIR) + "/" + command + " > /dev/full)");
+    EXPECT_EQ(outcome.code, 5) << command << outcome.output;
+    EXPECT_NE(outcome.output.find("cannot be written"), std::string::npos) << command << outcome.output;
+  }
+}
+
 // The same ids mean other text to another tokenizer. Without tokenizer.json nobody can tell.
 TEST_F(MobaEval, DataOfAnotherTokenizerIsRefused) {
   {

@@ -2,7 +2,6 @@
 // that anyone can check it from Python.
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 
 #include "kernels/common/check.h"
 #include "kernels/common/threads.h"
@@ -10,6 +9,7 @@
 #include "kernels/moba_gate/moba_gate.h"
 #include "src/data/output_file.h"
 #include "tools/common/command_line.h"
+#include "tools/common/program.h"
 #include "tools/moba_attention/tensor_file.h"
 
 namespace moba {
@@ -200,12 +200,9 @@ void run(const Options& options) {
   options.dtype == "bf16" ? solve<bf16>(options, problem) : solve<float>(options, problem);
 }
 
-}  // namespace
-}  // namespace moba
-
-int main(int argc, char** argv) {
-  moba::Options options;
-  const moba::CommandLine app(moba::kHelp, "moba-attention");
+int parse_and_run(int argc, char** argv) {
+  Options options;
+  const CommandLine app(kHelp, "moba-attention");
   app.add_option("input", options.input, "IN.h5").required();
   app.add_option("output", options.output, "OUT.h5, written under a temporary name and renamed when complete").required();
   app.add_option("--attention", options.attention, "moba, full, or reference (MoBA by the plain kernel)")
@@ -214,14 +211,13 @@ int main(int argc, char** argv) {
   app.add_option("--device", options.device, "cpu or cuda").one_of({"cpu", "cuda"});
   app.add_option("--threads", options.threads, "compute threads; default: all cores").range(1, 1024);
   if (const auto code = app.parse(argc, argv)) return *code;
-  try {
-    moba::run(options);
-  } catch (const moba::Error& e) {
-    std::fprintf(stderr, "moba-attention: %s\n", e.what());
-    return static_cast<int>(e.code());
-  } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "moba-attention: not enough memory for these tensors\n");
-    return static_cast<int>(moba::ExitCode::usage);
-  }
+  run(options);
   return 0;
+}
+
+}  // namespace
+}  // namespace moba
+
+int main(int argc, char** argv) {
+  return moba::run_program("moba-attention: ", [&] { return moba::parse_and_run(argc, argv); });
 }

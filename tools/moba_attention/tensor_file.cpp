@@ -44,7 +44,11 @@ FileTensor TensorReader::tensor(const char* dataset, int rank) const {
   FileTensor result;
   const Handle data = open(dataset, H5T_FLOAT, rank, result.shape);
   size_t count = 1;
-  for (const hsize_t n : result.shape) count *= n;
+  for (const hsize_t n : result.shape) {
+    // The header alone can say so; a product that wraps around would make a buffer too small for what is read.
+    if (n > 0 && count > std::vector<float>().max_size() / n) fail(dataset, "has more elements than memory can hold");
+    count *= n;
+  }
   result.values.resize(count);
   if (count > 0 && H5Dread(data.get(), H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, result.values.data()) < 0)
     fail(dataset, "cannot be read (damaged file?)");

@@ -5,6 +5,7 @@
 
 #include "kernels/common/bench.h"
 #include "kernels/common/check.h"
+#include "tools/common/program.h"
 
 namespace {
 
@@ -22,12 +23,7 @@ int main(int argc, char** argv) {
   if (!std::strcmp(argv[1], "--help") || !std::strcmp(argv[1], "-h")) return usage(stdout);
   for (const moba::BenchCommand& command : moba::bench_commands()) {
     if (command.name != argv[1]) continue;
-    try {
-      return command.main(argc - 1, argv + 1);
-    } catch (const moba::Error& e) {
-      std::fprintf(stderr, "moba-bench %s: %s\n", argv[1], e.what());
-      return static_cast<int>(e.code());
-    }
+    return moba::run_program("moba-bench " + command.name + ": ", [&] { return command.main(argc - 1, argv + 1); });
   }
   std::fprintf(stderr, "moba-bench: unknown subcommand %s\n", argv[1]);
   return usage(stderr);

@@ -15,6 +15,7 @@
 #include "src/data/token_dataset.h"
 #include "src/data/unigram.h"
 #include "tools/common/command_line.h"
+#include "tools/common/program.h"
 #include "tools/moba_data/progress.h"
 
 namespace moba {
@@ -142,13 +143,5 @@ int run(int argc, char** argv) {
 }  // namespace moba
 
 int main(int argc, char** argv) {
-  try {
-    return moba::run(argc, argv);
-  } catch (const moba::Error& error) {
-    fmt::print(stderr, "moba-data: {}\n", error.what());
-    return static_cast<int>(error.code());
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "moba-data: {}\n", error.what());
-    return static_cast<int>(moba::ExitCode::io);
-  }
+  return moba::run_program("moba-data: ", [&] { return moba::run(argc, argv); });
 }

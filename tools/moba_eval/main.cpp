@@ -3,6 +3,7 @@
 
 #include "kernels/common/check.h"
 #include "tools/common/command_line.h"
+#include "tools/common/program.h"
 #include "tools/moba_eval/commands.h"
 
 namespace moba::eval {
@@ -106,13 +107,5 @@ int run(int argc, char** argv) {
 }  // namespace moba::eval
 
 int main(int argc, char** argv) {
-  try {
-    return moba::eval::run(argc, argv);
-  } catch (const moba::Error& error) {
-    fmt::print(stderr, "moba-eval: {}\n", error.what());
-    return static_cast<int>(error.code());
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "moba-eval: {}\n", error.what());
-    return static_cast<int>(moba::ExitCode::io);
-  }
+  return moba::run_program("moba-eval: ", [&] { return moba::eval::run(argc, argv); });
 }

@@ -1,10 +1,8 @@
 // moba-sweep: runs the arms of a sweep file, and fits scaling laws to results.
-#include <cstdio>
-
-#include "kernels/common/check.h"
 #include "src/sweep/fit_command.h"
 #include "src/sweep/sweep_command.h"
 #include "tools/common/command_line.h"
+#include "tools/common/program.h"
 
 namespace {
 
@@ -52,13 +50,5 @@ int parse_and_run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return parse_and_run(argc, argv);
-  } catch (const Error& e) {
-    std::fprintf(stderr, "%s\n", e.what());
-    return static_cast<int>(e.code());
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "error: %s\n", e.what());
-    return static_cast<int>(ExitCode::io);
-  }
+  return run_program("", [&] { return parse_and_run(argc, argv); });
 }

@@ -8,6 +8,7 @@
 #include "src/train/schema.h"
 #include "src/train/trainer.h"
 #include "tools/common/command_line.h"
+#include "tools/common/program.h"
 
 namespace {
 
@@ -108,9 +109,7 @@ ExitCode ended(Arguments& a) {
   }
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int parse_and_run(int argc, char** argv) {
   const CommandLine app{"Trains a language model with MoBA or full attention from a recipe.", "moba-train"};
   Arguments arguments;
   declare(app, arguments);
@@ -118,4 +117,10 @@ int main(int argc, char** argv) {
   arguments.train.launch = read_launch();
   if (const auto code = app.parse(argc, argv)) return *code;
   return static_cast<int>(ended(arguments));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return run_program("", [&] { return parse_and_run(argc, argv); });
 }
