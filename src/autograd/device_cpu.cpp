@@ -41,10 +41,7 @@ class CpuBackend final : public DeviceBackend {
 
   void* allocate(size_t bytes, int) override {
     void* data = bytes >= kMappedFrom ? map_aligned(bytes) : std::aligned_alloc(kAlignment, round_up(bytes, kAlignment));
-    if (!data)
-      throw OutOfMemory(fmt::format(
-          "out of memory: the system refused {} bytes; use a smaller train.micro_batch_size or train.activation_checkpointing=block",
-          bytes));
+    if (!data) throw OutOfMemory(fmt::format("out of memory: the system refused {} bytes", bytes));
     return data;
   }
 

@@ -14,10 +14,10 @@
 namespace moba {
 namespace {
 
-// Lines up to a step. A torn last line (the process was killed while writing) is dropped.
+// Lines up to a step. A torn last line (the process was killed while writing) is dropped, and so is what is no line of ours.
 std::string kept_lines(const std::string& text, int64_t keep_step, bool evaluation_due) {
   const auto keep = [&](const nlohmann::json& line) {
-    if (!line.is_object() || !line.contains("step")) return false;
+    if (!line.is_object() || !line.contains("step") || !line["step"].is_number_integer()) return false;
     const auto step = line["step"].get<int64_t>();
     return step < keep_step || (step == keep_step && !(evaluation_due && line.contains("eval/loss")));
   };

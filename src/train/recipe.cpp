@@ -289,6 +289,7 @@ Recipe read_recipe(const std::string& file, const RecipeOptions& options) {
   for (const std::string& argument : options.overrides) apply_override(written, argument, errors);
   clear_other_length(written, options.overrides);
   check_against_table(written, errors);
+  if (written.kind != YamlNode::Kind::map) throw_all(errors);  // nothing else can be said about it
 
   Recipe r;
   r.file = file;

@@ -50,7 +50,8 @@ void describe_run(const Recipe& recipe, const std::string& command_line, const n
   const std::string folder = recipe.folder();
   write_hashed_file(folder + "/recipe.yaml", recipe.source);
   write_hashed_file(folder + "/resolved.yaml", resolved_yaml(recipe));
-  write_hashed_file(folder + "/run.json", run.dump(1) + "\n");
+  // Names of files, and so the command line, may be no UTF-8.
+  write_hashed_file(folder + "/run.json", run.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
 std::string project_version() { return MOBA_VERSION; }

@@ -1,6 +1,7 @@
 // Checking a recipe's tree against the table, and filling its defaults.
 #include <fmt/format.h>
 
+#include "src/data/pretokenizer.h"
 #include "src/train/schema.h"
 #include "src/train/values.h"
 
@@ -37,6 +38,8 @@ std::vector<std::string> split_choices(std::string_view choices) {
 
 std::string out_of_range(const KeySpec& key, double value, const Node& node) {
   if (value >= key.low && value <= key.high) return "";
+  // "at least 1" is no answer to a value that is too large.
+  if (value > key.high) return fmt::format("must be at most {:.15g}, got {}", key.high, node.text);
   return fmt::format("must be {}, got {}", range_text(key), node.text);
 }
 
@@ -69,6 +72,7 @@ std::string check_list(const KeySpec& key, const Node& node, std::string (*check
 
 std::string check_text(const KeySpec&, const Node& node) {
   if (node.kind != Node::Kind::scalar) return fmt::format("must be a text, got {}", shown(node));
+  if (valid_utf8_prefix(node.text) != node.text.size()) return "must be UTF-8 text";
   return node.text.empty() ? "must not be empty" : "";
 }
 
@@ -76,7 +80,9 @@ std::string check_text(const KeySpec&, const Node& node) {
 std::string check_value(const KeySpec& key, const Node& node) {
   switch (key.kind) {
     case K::section: return node.kind == Node::Kind::map ? "" : fmt::format("must be a section of keys, got {}", shown(node));
-    case K::sections: return node.kind == Node::Kind::list ? "" : fmt::format("must be a list of sections, got {}", shown(node));
+    case K::sections:
+      if (node.kind != Node::Kind::list) return fmt::format("must be a list of sections, got {}", shown(node));
+      return node.items.empty() && key.fallback == kRequired ? "must not be empty" : "";
     case K::text: return check_text(key, node);
     case K::texts: return node.kind == Node::Kind::list ? check_list(key, node, check_text) : check_text(key, node);
     case K::integer: return check_integer(key, node);

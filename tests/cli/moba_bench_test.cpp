@@ -53,6 +53,9 @@ TEST(MobaBench, ImpossibleSizesAreASentence) {
   const Outcome large = bench(folder, "gemm --m 100000000 --n 100000000 --k 1000");
   EXPECT_EQ(large.code, 2) << large.output;
   EXPECT_NE(large.output.find("not enough memory"), std::string::npos) << large.output;
+  const Outcome none = bench(folder, "gemm --m 0");
+  EXPECT_EQ(none.code, 2);
+  EXPECT_NE(none.output.find("--m: must be above 0, got 0\n"), std::string::npos) << none.output;
 }
 
 TEST(MobaBench, SuiteRefusesWhatItCannotRead) {

@@ -53,8 +53,9 @@ TEST(Console, DurationsAndCounts) {
 
 TEST(Metrics, CutsLinesAfterTheCheckpointAndTornOnes) {
   const ScratchFolder folder;
-  folder.write("metrics.jsonl",
-               "{\"step\":1,\"a\":1}\n{\"step\":2,\"a\":2}\n{\"step\":2,\"eval/loss\":3}\n{\"step\":3,\"a\":3}\n{\"step\":4,");
+  folder.write(
+      "metrics.jsonl",
+      "{\"step\":1,\"a\":1}\n{\"step\":\"two\"}\n{\"step\":2,\"a\":2}\n{\"step\":2,\"eval/loss\":3}\n{\"step\":3,\"a\":3}\n{\"step\":4,");
   {
     MetricsLog log(folder.root(), 2, false);
     log.write({{"step", 3}, {"a", std::numeric_limits<double>::quiet_NaN()}});

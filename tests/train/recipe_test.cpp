@@ -30,6 +30,9 @@ const Wrong kWrong[] = {
      "7:22: model.num_hidden_layers: must be a whole number, got the quoted text '2'"},
     {"fraction_for_a_whole_number", "  max_steps: 20", "  max_steps: 2.5", "20:14: train.max_steps: must be a whole number, got '2.5'"},
     {"out_of_range", "    moba_topk: 3", "    moba_topk: 0", "11:16: model.attention.moba_topk: must be at least 1, got 0"},
+    {"too_large", "  hidden_size: 32", "  hidden_size: 2e6", "5:16: model.hidden_size: must be at most 1000000, got 2e6"},
+    {"no_training_data", "    - path:", "    []\n  #", "14:5: data.train: must not be empty"},
+    {"no_utf8", "  name: tiny", "  name: t\xefny", "2:9: run.name: must be UTF-8 text"},
     {"between", "  lr: 1e-2", "  lr: 1e-2\n  weight_decay: -1", "24:17: optimizer.weight_decay: must be between 0 and 10, got -1"},
     {"wrong_choice", "  precision: fp32", "  precision: bf61",
      "21:14: train.precision: must be auto | bf16 | fp32, got 'bf61' (did you mean 'bf16'?)"},
@@ -123,6 +126,13 @@ TEST(Recipe, AnEmptyFileListsWhatIsMissing) {
   const std::string errors = errors_of(folder.path("empty.yaml"));
   for (const char* part : {"model: missing", "train: missing", "data: missing"})
     EXPECT_NE(errors.find(part), std::string::npos) << part << "\n" << errors;
+}
+
+TEST(Recipe, AListIsNoRecipeAndNothingElseIsSaid) {
+  const TrainFolder folder;
+  folder.write("list.yaml", "- a\n- b\n");
+  const std::string file = folder.path("list.yaml");
+  EXPECT_EQ(errors_of(file), file + ":1:1: a recipe is a section of keys, got a list");
 }
 
 TEST(Recipe, SyntaxErrorHasAPlace) {

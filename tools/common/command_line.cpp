@@ -7,6 +7,20 @@
 
 namespace moba {
 
+namespace {
+
+// CLI11's own bounds print the largest double in full.
+CLI::Validator bound(bool (*good)(double), const char* rule, const char* name) {
+  const auto check = [=](std::string& text) {
+    double value = 0;
+    if (!CLI::detail::lexical_cast(text, value)) return fmt::format("must be a number, got {}", text);
+    return good(value) ? std::string() : fmt::format("{}, got {}", rule, text);
+  };
+  return CLI::Validator(check, name);
+}
+
+}  // namespace
+
 CommandOption CommandOption::required() const { return CommandOption(option_->required()); }
 CommandOption CommandOption::show_default() const { return CommandOption(option_->capture_default_str()); }
 CommandOption CommandOption::hidden() const { return CommandOption(option_->group("")); }
@@ -15,8 +29,12 @@ CommandOption CommandOption::one_of(std::initializer_list<const char*> words) co
   return CommandOption(option_->check(CLI::IsMember(std::vector<std::string>(words.begin(), words.end()))));
 }
 
-CommandOption CommandOption::positive() const { return CommandOption(option_->check(CLI::PositiveNumber)); }
-CommandOption CommandOption::non_negative() const { return CommandOption(option_->check(CLI::NonNegativeNumber)); }
+CommandOption CommandOption::positive() const {
+  return CommandOption(option_->check(bound([](double x) { return x > 0; }, "must be above 0", "POSITIVE")));
+}
+CommandOption CommandOption::non_negative() const {
+  return CommandOption(option_->check(bound([](double x) { return x >= 0; }, "must be 0 or more", "NONNEGATIVE")));
+}
 CommandOption CommandOption::range(int64_t low, int64_t high) const { return CommandOption(option_->check(CLI::Range(low, high))); }
 CommandOption CommandOption::share() const { return CommandOption(option_->check(CLI::Range(0.0, 1.0))); }
 CommandOption CommandOption::existing_file() const { return CommandOption(option_->check(CLI::ExistingFile)); }
@@ -48,7 +66,7 @@ CommandOption Command::add_flag(const std::string& name, bool& value, const std:
   return CommandOption(app_->add_flag(name, value, help));
 }
 CommandOption Command::add_flag(const std::string& name, int64_t& value, int64_t alone, const std::string& help) const {
-  return CommandOption(app_->add_flag(fmt::format("{}{{{}}}", name, alone), value, help)->check(CLI::PositiveNumber));
+  return CommandOption(app_->add_flag(fmt::format("{}{{{}}}", name, alone), value, help)).positive();
 }
 CommandOption Command::add_threads() const {
   return CommandOption(app_->add_option_function<int>(

@@ -38,7 +38,12 @@ void run_generate(const ModelOptions& model_options, const GenerateCommand& opti
     if (token != generation.eos_token_id) print(tokenizer->decode({&token, 1}));
   };
   print(prompt);
-  generate(*model.transformer, ids, generation);
+  try {
+    generate(*model.transformer, ids, generation);
+  } catch (const OutOfMemory& error) {  // of the cache, which has room for every token from the start
+    throw Error(
+        fmt::format("{}; lower --max-new-tokens {} or shorten the prompt of {} tokens", error.what(), options.max_new_tokens, ids.size()));
+  }
   print("\n");
 }
 

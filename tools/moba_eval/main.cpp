@@ -53,7 +53,9 @@ int run(int argc, char** argv) {
   add_model_options(generate_command, model);
   const auto prompt = generate_command.add_option("--prompt", generation.prompt, "Text to go on with");
   generate_command.add_option("--prompt-file", generation.prompt_file, "File with that text").existing_file().excludes(prompt);
-  generate_command.add_option("--max-new-tokens", generation.max_new_tokens, "Tokens to add at most").non_negative().show_default();
+  generate_command.add_option("--max-new-tokens", generation.max_new_tokens, "Tokens to add at most")
+      .range(0, INT32_MAX / 2)
+      .show_default();
   generate_command.add_option("--temperature", generation.temperature, "0: always the most likely token").non_negative().show_default();
   generate_command.add_option("--top-p", generation.top_p, "Draw from the most likely tokens of this total probability")
       .share()

@@ -89,19 +89,22 @@ void print_error(const Launch& launch, const char* what, bool alike) {
 }
 
 ExitCode ended(Arguments& a) {
+  constexpr const char* kLessMemory =
+      "lower train.micro_batch_size or set train.activation_checkpointing: block (--dry-run predicts memory)";
   const Launch& launch = a.train.launch;
   try {
     return run(a);
   } catch (const SharedError& e) {
     print_error(launch, e.what(), true);
     return e.code();
+  } catch (const OutOfMemory& e) {
+    print_error(launch, fmt::format("{}; {}", e.what(), kLessMemory).c_str(), false);
+    return e.code();
   } catch (const Error& e) {
     print_error(launch, e.what(), !a.started);
     return e.code();
   } catch (const std::bad_alloc&) {
-    print_error(launch,
-                "out of memory; lower train.micro_batch_size or set train.activation_checkpointing: block (--dry-run predicts memory)",
-                false);
+    print_error(launch, fmt::format("out of memory; {}", kLessMemory).c_str(), false);
     return ExitCode::usage;
   } catch (const std::exception& e) {
     print_error(launch, (std::string("error: ") + e.what()).c_str(), false);
