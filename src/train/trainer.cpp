@@ -9,6 +9,7 @@
 #include "src/distributed/agree.h"
 #include "src/interop/hashed_file.h"
 #include "src/train/checkpoint_folders.h"
+#include "src/train/evaluate.h"
 #include "src/train/host.h"
 #include "src/train/profile.h"
 #include "src/train/run_state.h"
