@@ -3,6 +3,8 @@
 
 #include <pcre2.h>
 
+#include <algorithm>
+
 #include "kernels/common/check.h"
 
 namespace moba {
@@ -16,7 +18,13 @@ constexpr const char* kO200k =
     R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
     R"(|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
-// Refuses what other regex engines read differently, as PCRE2 gives no error for it.
+// The end of a quantifier {n}, {n,} or {n,m} that begins at `at`, or `at` when there is none.
+size_t quantifier_end(std::string_view pattern, size_t at) {
+  const size_t end = pattern.find_first_not_of("0123456789,", at + 1);
+  return end != std::string_view::npos && end > at + 1 && pattern[end] == '}' ? end + 1 : at;
+}
+
+// Refuses what the engines of other tokenizers (Oniguruma, Rust's regex) read differently, as PCRE2 gives no error for it.
 void refuse_misread(const std::string& pattern) {
   const auto refuse = [&](const char* what) {
     throw Error(fmt::format("the split pattern \"{}\" uses {}, which PCRE2 reads in another way than the engine it was written for",
@@ -27,7 +35,25 @@ void refuse_misread(const std::string& pattern) {
     const char c = pattern[i], next = i + 1 < pattern.size() ? pattern[i + 1] : '\0';
     if (c == '\\') {
       if (next == 'h' || next == 'H' || next == 'v' || next == 'V') refuse("\\h or \\v");
+      if (next == 'w' || next == 'W') refuse("\\w (are combining marks letters?)");
+      if (!in_class && (next == 'b' || next == 'B')) refuse("\\b (are combining marks letters?)");
       ++i;
+      if ((next == 'p' || next == 'P' || next == 'x') && i + 1 < pattern.size() && pattern[i + 1] == '{')
+        i = std::min(pattern.find('}', i), pattern.size());
+    } else if (!in_class && (c == '^' || c == '$')) {
+      refuse("^ or $ (of the text or of a line?)");
+    } else if (!in_class && pattern.compare(i, 2, "(?") == 0) {
+      // Options stand between (? and the next : or ); m lets . match line ends here and moves ^ and $ there.
+      const size_t end = pattern.find_first_not_of("imsxn-", i + 2);
+      const bool options = end != std::string::npos && (pattern[end] == ':' || pattern[end] == ')');
+      if (options && pattern.substr(i, end - i).find('m') != std::string::npos) refuse("the option m");
+    } else if (!in_class && c == '{' && quantifier_end(pattern, i) > i) {
+      const size_t end = quantifier_end(pattern, i);
+      if (next == ',') refuse("a quantifier without a lower bound");
+      if (end < pattern.size() && pattern[end] == '+') refuse("a + behind a quantifier in braces");
+      const bool exact = pattern.find(',', i) >= end;
+      if (exact && end < pattern.size() && pattern[end] == '?') refuse("a ? behind an exact quantifier in braces");
+      i = end - 1;
     } else if (!in_class && c == '[') {
       in_class = true;
       if (next == '^') ++i;
@@ -40,6 +66,34 @@ void refuse_misread(const std::string& pattern) {
       refuse("a set operation (&&, -- or ~~)");
     }
   }
+}
+
+// \s as Unicode's White_Space: PCRE2's own also takes U+180E, which stopped being a space in Unicode 6.3.
+std::string with_unicode_spaces(const std::string& pattern) {
+  constexpr const char* kSpaces = R"(\t-\r \x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
+  std::string out;
+  bool in_class = false;
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    const char c = pattern[i], next = i + 1 < pattern.size() ? pattern[i + 1] : '\0';
+    if (c == '\\' && (next == 's' || (next == 'S' && !in_class))) {
+      out += in_class ? std::string(kSpaces) : fmt::format("[{}{}]", next == 'S' ? "^" : "", kSpaces);
+      ++i;
+    } else if (c == '\\') {
+      out.append({c, next});
+      ++i;
+    } else {
+      if (c == '[') {
+        in_class = true;
+        out += c;
+        if (next == '^') out += pattern[++i];
+        if (i + 1 < pattern.size() && pattern[i + 1] == ']') out += pattern[++i];  // a first ] is a literal
+        continue;
+      }
+      if (c == ']') in_class = false;
+      out += c;
+    }
+  }
+  return out;
 }
 
 // Scratch of one thread's matching.
@@ -76,22 +130,29 @@ struct PreTokenizer::Regex {
 
   explicit Regex(const std::string& pattern) {
     refuse_misread(pattern);
+    pcre2_code_free(compile(pattern));  // errors name places of what was written
+    code = compile(with_unicode_spaces(pattern));
+    jit = pcre2_jit_compile(code, PCRE2_JIT_COMPLETE) == 0;
+  }
+  ~Regex() { pcre2_code_free(code); }
+  Regex(const Regex&) = delete;
+  Regex& operator=(const Regex&) = delete;
+
+  static pcre2_code* compile(const std::string& pattern) {
     int error = 0;
     PCRE2_SIZE offset = 0;
     pcre2_compile_context* context = pcre2_compile_context_create(nullptr);
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
-    code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_UTF | PCRE2_UCP, &error, &offset, context);
+    pcre2_code* code =
+        pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_UTF | PCRE2_UCP, &error, &offset, context);
     pcre2_compile_context_free(context);
     if (code == nullptr) {
       char message[256] = "";
       pcre2_get_error_message(error, reinterpret_cast<PCRE2_UCHAR*>(message), sizeof message);
       throw Error(fmt::format("the split pattern \"{}\" is wrong at character {}: {}", pattern, offset, message));
     }
-    jit = pcre2_jit_compile(code, PCRE2_JIT_COMPLETE) == 0;
+    return code;
   }
-  ~Regex() { pcre2_code_free(code); }
-  Regex(const Regex&) = delete;
-  Regex& operator=(const Regex&) = delete;
 
   // The next match at or after `from`; false when there is none.
   bool find(std::string_view text, size_t from, size_t& begin, size_t& end) const {

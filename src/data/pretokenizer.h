@@ -14,8 +14,8 @@ std::string named_pattern(const std::string& name);
 
 class PreTokenizer {
  public:
-  // Error when a pattern does not compile or would mean something else to PCRE2 than to its author (set operations and nested
-  // sets in brackets, \h and \v).
+  // Error when a pattern does not compile or would mean something else to PCRE2 than to its author: set operations and nested sets
+  // in brackets, \h, \v, \w, \b, ^, $, the option m, and {n,m}+.
   explicit PreTokenizer(const std::vector<std::string>& patterns);
   ~PreTokenizer();
   PreTokenizer(PreTokenizer&&) noexcept;

@@ -114,6 +114,31 @@ TEST(PreTokenizer, O200kSplits) {
   EXPECT_EQ(split(p, "a/b//\n"), (Pieces{"a", "/b", "//\n"}));
 }
 
+// U+180E is no White_Space since Unicode 6.3; the narrow no-break space and the line separator are.
+TEST(PreTokenizer, SpacesAreUnicodesWhiteSpace) {
+  EXPECT_EQ(split(named_pattern("gpt2"), "a\u180eb\u202fc"), (Pieces{"a", "\u180e", "b", "\u202f", "c"}));
+  EXPECT_EQ(split(named_pattern("gpt2"), "!\u180e! "), (Pieces{"!\u180e!", " "}));
+  EXPECT_EQ(split(R"(\s+)", "a\u180e \u2028b"), (Pieces{"a\u180e", " \u2028", "b"}));
+  EXPECT_EQ(split(R"(\S+)", "a\u180e\u3000b"), (Pieces{"a\u180e", "\u3000", "b"}));
+  EXPECT_EQ(split(R"([^\s]+)", "\u0085\u180e"), (Pieces{"\u0085", "\u180e"}));
+  // Every space of the table, and no other character.
+  const std::vector<std::pair<char32_t, char32_t>> spaces = {{0x9, 0xd},       {0x20, 0x20},     {0x85, 0x85},     {0xa0, 0xa0},
+                                                             {0x1680, 0x1680}, {0x2000, 0x200a}, {0x2028, 0x2029}, {0x202f, 0x202f},
+                                                             {0x205f, 0x205f}, {0x3000, 0x3000}};
+  const PreTokenizer space({R"(\s)"});
+  for (char32_t c = 1; c < 0x3100; ++c) {
+    std::string text = "x";
+    if (c < 0x80) text += static_cast<char>(c);
+    if (c >= 0x80 && c < 0x800) text += {static_cast<char>(0xc0 | c >> 6), static_cast<char>(0x80 | (c & 63))};
+    if (c >= 0x800)
+      text += {static_cast<char>(0xe0 | c >> 12), static_cast<char>(0x80 | (c >> 6 & 63)), static_cast<char>(0x80 | (c & 63))};
+    size_t pieces = 0;
+    space.split(text, [&](std::string_view) { ++pieces; });
+    const bool listed = std::ranges::any_of(spaces, [&](const auto& s) { return c >= s.first && c <= s.second; });
+    ASSERT_EQ(pieces, listed ? 2u : 1u) << static_cast<uint32_t>(c);
+  }
+}
+
 TEST(PreTokenizer, KeepsEveryByte) {
   for (const char* name : {"gpt2", "cl100k", "o200k", "llama3"}) {
     for (const auto& text : texts_of_all_kinds()) {
@@ -133,10 +158,32 @@ TEST(PreTokenizer, StagesCutPiecesFurther) {
 }
 
 TEST(PreTokenizer, RefusesWhatPcre2WouldMisread) {
-  for (const char* bad : {R"([\p{L}&&[^a]]+)", R"([a-z&&b])", R"([\w--\d])", R"([a~~b])", R"([a[bc]])", R"(\h+)", R"([\v])", "(", "[a"}) {
+  for (const char* bad : {R"([\p{L}&&[^a]]+)",
+                          R"([a-z&&b])",
+                          R"([\w--\d])",
+                          R"([a~~b])",
+                          R"([a[bc]])",
+                          R"(\h+)",
+                          R"([\v])",
+                          "(",
+                          "[a",
+                          R"(\s+$)",
+                          "^a",
+                          R"((?m:.+))",
+                          "(?im)a",
+                          R"(\w+)",
+                          R"([\w])",
+                          R"(\W)",
+                          R"(a\b)",
+                          R"(\p{N}{1,3}+)",
+                          "a{2}+",
+                          "a{2}?",
+                          "a{,3}"}) {
     EXPECT_THROW(PreTokenizer({bad}), Error) << bad;
   }
-  for (const char* good : {R"([^\]&-]+)", R"([]a]+)", R"(\[\[&&)", R"([a\[b])", "a--b"}) EXPECT_NO_THROW(PreTokenizer({good})) << good;
+  for (const char* good : {R"([^\]&-]+)", R"([]a]+)", R"(\[\[&&)", R"([a\[b])", "a--b", R"([$^])", R"(\$\^)", R"(\p{N}{1,3}|\p{L}++|x?+)",
+                           R"((?i:'s)|(?=m)(?!m)(?:m))", R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+)", "a{1,2}?", R"([\b{2}+])"})
+    EXPECT_NO_THROW(PreTokenizer({good})) << good;
 }
 
 TEST(ByteTokenizer, IdsAreBytes) {
