@@ -53,6 +53,7 @@ class BpeTokenizer final : public Tokenizer {
   int32_t eos_token_id() const override { return model_.eos; }
   int32_t bos_token_id() const override { return model_.bos; }
   std::string json() const override { return json_; }
+  bool may_cut_lines() const override { return model_.patterns.size() == 1 && is_named_pattern(model_.patterns.front()); }
   int32_t special_token_id(std::string_view token) const override;
 
  private:

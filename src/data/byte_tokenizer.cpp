@@ -62,6 +62,7 @@ class ByteTokenizer final : public Tokenizer {
     static const std::string text = make_json();
     return text;
   }
+  bool may_cut_lines() const override { return true; }
   int32_t special_token_id(std::string_view token) const override { return token == "<|endoftext|>" ? kEndOfText : -1; }
 };
 

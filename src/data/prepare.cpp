@@ -16,19 +16,20 @@ namespace {
 
 constexpr size_t kBatchBytes = 16 << 20;
 constexpr size_t kBatchDocuments = 1 << 14;
+constexpr size_t kPieceBytes = 1 << 20;  // of a long document, so that all threads work on it and memory does not hold it whole
 
 struct Work {
-  RawDocument raw;
+  RawDocument raw;  // a document or a piece of one
   EncodedDocument encoded;
   int64_t text_bytes = 0;
   std::exception_ptr error;
 };
 
-EncodedDocument encode_text(const Tokenizer& tokenizer, std::string_view text) {
+EncodedDocument encode_text(const Tokenizer& tokenizer, const RawDocument& raw, std::string_view text) {
   EncodedDocument document;
-  if (tokenizer.bos_token_id() >= 0) document.tokens.push_back(tokenizer.bos_token_id());
+  if (raw.first && tokenizer.bos_token_id() >= 0) document.tokens.push_back(tokenizer.bos_token_id());
   tokenizer.encode(text, document.tokens);
-  document.tokens.push_back(tokenizer.eos_token_id());
+  if (raw.last) document.tokens.push_back(tokenizer.eos_token_id());
   return document;
 }
 
@@ -41,7 +42,7 @@ void encode(const Tokenizer& tokenizer, bool sft, Work& work) {
   }
   const std::string text = work.raw.json ? parse_text_line(work.raw.text) : std::move(work.raw.text);
   work.text_bytes = static_cast<int64_t>(text.size());
-  if (!text.empty()) work.encoded = encode_text(tokenizer, text);
+  if (!text.empty()) work.encoded = encode_text(tokenizer, work.raw, text);
 }
 
 // Errors gain the place they came from; the input is what is wrong, so they end the program as corrupt input.
@@ -70,7 +71,7 @@ std::vector<Work> read_batch(TextSource& source, bool sft) {
 }  // namespace
 
 PrepareResult prepare_dataset(const Tokenizer& tokenizer, const PrepareConfig& config, const Progress& progress) {
-  TextSource source(config.inputs, config.join_folders);
+  TextSource source(config.inputs, config.join_folders, tokenizer.may_cut_lines() ? kPieceBytes : 0);
   check_output_file(config.output, source.files());
   TokenDatasetWriter writer(config.output, tokenizer.vocab_size(), tokenizer.eos_token_id(), tokenizer.bos_token_id(), tokenizer.json(),
                             config.sft);
@@ -90,8 +91,8 @@ PrepareResult prepare_dataset(const Tokenizer& tokenizer, const PrepareConfig& c
         ++result.empty;
         continue;
       }
-      writer.add_document(document.tokens, document.loss_mask);
-      ++result.documents;
+      writer.add_part(document.tokens, document.loss_mask);
+      if (work.raw.last) writer.end_document(), ++result.documents;
       result.tokens += static_cast<int64_t>(document.tokens.size());
       result.text_bytes += work.text_bytes;
       result.counted += config.sft ? std::accumulate(document.loss_mask.begin(), document.loss_mask.end(), int64_t{0})

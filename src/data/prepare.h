@@ -1,5 +1,6 @@
-// Text in, token dataset out: batches of documents are tokenised on all threads and written in order, so memory stays bounded
-// by the batch and the longest document, and the file does not depend on the number of threads.
+// Text in, token dataset out: batches of documents, and of pieces of long ones, are tokenised on all threads and written in order, so
+// memory stays bounded by the batch and the file does not depend on the number of threads. Where a tokenizer's split pattern is none of
+// the named ones (Tokenizer::may_cut_lines) a document stays whole, and memory holds the longest.
 #pragma once
 #include <cstdint>
 #include <functional>

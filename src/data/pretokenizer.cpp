@@ -176,6 +176,16 @@ std::string named_pattern(const std::string& name) {
   throw Error(fmt::format("unknown pattern \"{}\" (gpt2, cl100k, o200k or llama3)", name));
 }
 
+bool is_named_pattern(const std::string& pattern) { return pattern == kGpt2 || pattern == kCl100k || pattern == kO200k; }
+
+size_t find_safe_cut(std::string_view text, size_t from) {
+  const auto graphic = [](char c) { return c > ' ' && c < '\x7f'; };
+  const auto alphanumeric = [](char c) { return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'); };
+  for (size_t end = text.find('\n', std::max<size_t>(from, 2) - 1); end != std::string_view::npos; end = text.find('\n', end + 1))
+    if (end + 1 < text.size() && graphic(text[end - 1]) && alphanumeric(text[end + 1])) return end + 1;
+  return std::string_view::npos;
+}
+
 PreTokenizer::PreTokenizer(const std::vector<std::string>& patterns) {
   for (const auto& pattern : patterns) stages_.push_back(std::make_unique<Regex>(pattern));
 }

@@ -12,6 +12,16 @@ namespace moba {
 // The split pattern of "gpt2", "cl100k", "o200k" or "llama3"; Error names the choices.
 std::string named_pattern(const std::string& name);
 
+// Whether a pattern is one of them.
+bool is_named_pattern(const std::string& pattern);
+
+// The first place at or after `from` where a text may be cut in two so that the named patterns split both parts as they split the
+// whole: behind a line end between a graphic ASCII character and an ASCII letter or digit; npos if there is none. Why nothing
+// changes: no piece of these patterns reaches from before a line end to a letter or digit behind it, so a piece ends at the cut, and
+// what follows is matched from there without a look back. Before it, the only look ahead is in \s+(?!\S): the line end is a piece of
+// its own by it at the end of a text and by the next alternative before a letter, or belongs to the punctuation before it.
+size_t find_safe_cut(std::string_view text, size_t from);
+
 class PreTokenizer {
  public:
   // Error when a pattern does not compile or would mean something else to PCRE2 than to its author: set operations and nested sets

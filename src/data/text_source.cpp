@@ -1,13 +1,16 @@
 #include "src/data/text_source.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <array>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "kernels/common/check.h"
-#include "src/data/file_io.h"
+#include "src/data/pretokenizer.h"
 
 namespace moba {
 namespace fs = std::filesystem;
@@ -41,7 +44,7 @@ std::vector<std::string> files_below(const std::string& folder) {
 
 }  // namespace
 
-TextSource::TextSource(const std::vector<std::string>& inputs, bool join_folders) {
+TextSource::TextSource(const std::vector<std::string>& inputs, bool join_folders, size_t piece_bytes) : piece_bytes_(piece_bytes) {
   MOBA_CHECK(!inputs.empty(), "no input given");
   for (const auto& input : inputs) {
     MOBA_CHECK(fs::exists(input), "{}: no such file or folder", input);
@@ -75,6 +78,7 @@ std::optional<RawDocument> TextSource::next() {
   if (lines_.is_open()) {
     if (auto document = next_line()) return document;
   }
+  if (reading_ != nullptr) return next_piece();
   while (next_group_ < groups_.size()) {
     const Group& group = groups_[next_group_++];
     if (is_json_lines(group.files.front())) {
@@ -85,18 +89,61 @@ std::optional<RawDocument> TextSource::next() {
       if (auto document = next_line()) return document;
       continue;
     }
-    RawDocument document;
-    document.origin = group.joined ? fs::path(group.files.front()).parent_path().string() : group.files.front();
-    for (const auto& file : group.files) {
-      const std::string text = read_file(file);
-      bytes_read_ += static_cast<int64_t>(text.size());
-      if (group.joined) document.text += "==> " + fs::relative(file, group.root).string() + " <==\n";
-      document.text += text;
-      if (group.joined && !document.text.ends_with('\n')) document.text += '\n';
-    }
-    return document;
+    reading_ = &group;
+    next_file_ = 0;
+    begun_ = false;
+    return next_piece();
   }
   return std::nullopt;
+}
+
+// The rest of the document being read, or a piece of it.
+RawDocument TextSource::next_piece() {
+  RawDocument document;
+  document.origin = reading_->joined ? fs::path(reading_->files.front()).parent_path().string() : reading_->files.front();
+  document.first = !begun_;
+  size_t cut = std::string::npos;
+  for (size_t from = piece_bytes_; cut == std::string::npos;) {
+    if (piece_bytes_ > 0) cut = find_safe_cut(buffer_, from);
+    from = std::max(from, buffer_.size());  // up to here there is none
+    if (cut == std::string::npos && !read_more()) break;
+  }
+  document.last = cut == std::string::npos;
+  begun_ = true;
+  if (document.last) {
+    document.text = std::exchange(buffer_, {});
+    reading_ = nullptr;
+    return document;
+  }
+  document.text = buffer_.substr(0, cut);
+  buffer_.erase(0, cut);
+  return document;
+}
+
+// Appends more of the document to the buffer; false at its end.
+bool TextSource::read_more() {
+  while (file_offset_ == file_size_) {
+    if (next_file_ > 0 && reading_->joined && !buffer_.ends_with('\n')) buffer_ += '\n';
+    if (next_file_ == reading_->files.size()) {
+      file_ = File();
+      file_offset_ = file_size_ = 0;
+      return false;
+    }
+    const std::string& path = reading_->files[next_file_++];
+    std::error_code error;
+    file_size_ = static_cast<int64_t>(fs::file_size(path, error));
+    MOBA_CHECK(!error, "{}: not a regular file", path);
+    file_ = File(path, O_RDONLY);
+    file_offset_ = 0;
+    if (reading_->joined) buffer_ += "==> " + fs::relative(path, reading_->root).string() + " <==\n";
+  }
+  const int64_t left = file_size_ - file_offset_, bytes = piece_bytes_ == 0 ? left : std::min(left, static_cast<int64_t>(piece_bytes_));
+  const size_t before = buffer_.size();
+  buffer_.resize(before + static_cast<size_t>(bytes));
+  file_.read_at(file_offset_, buffer_.data() + before, static_cast<size_t>(bytes));
+  file_offset_ += bytes;
+  bytes_read_ += bytes;
+  return true;
 }
 
 // The next line that is not blank; closes the file at its end.

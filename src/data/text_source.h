@@ -6,19 +6,24 @@
 #include <string>
 #include <vector>
 
+#include "src/data/file_io.h"
+
 namespace moba {
 
 struct RawDocument {
   std::string origin;  // "file" or "file:line", for errors
   std::string text;    // the document, or the JSON line
   bool json = false;
+  bool first = true, last = true;  // false for a piece of a document that is not its beginning, not its end
 };
 
 class TextSource {
  public:
   // *.jsonl is read line by line, any other file is one document. join_folders: all files lying directly in one folder make one
   // document, in order of their names, each below a line "==> path <==". Compressed and binary containers are refused.
-  TextSource(const std::vector<std::string>& inputs, bool join_folders);
+  // piece_bytes: 0, or documents come in pieces of at least so many bytes that end where find_safe_cut says, so that memory holds
+  // pieces only; JSON lines stay whole.
+  TextSource(const std::vector<std::string>& inputs, bool join_folders, size_t piece_bytes = 0);
   std::optional<RawDocument> next();
   std::vector<std::string> files() const;  // all of them
   int64_t total_bytes() const { return total_bytes_; }
@@ -31,9 +36,18 @@ class TextSource {
     bool joined = false;
   };
   std::optional<RawDocument> next_line();
+  RawDocument next_piece();
+  bool read_more();
 
   std::vector<Group> groups_;
   size_t next_group_ = 0;
+  // The document being read: its files from next_file_ on are still closed, buffer_ has what was read and not yet given out.
+  const Group* reading_ = nullptr;
+  size_t next_file_ = 0, piece_bytes_ = 0;
+  File file_;
+  int64_t file_offset_ = 0, file_size_ = 0;
+  std::string buffer_;
+  bool begun_ = false;  // a piece of it was given out
   std::ifstream lines_;
   std::string lines_path_;
   int64_t line_ = 0;

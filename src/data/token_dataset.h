@@ -45,6 +45,9 @@ class TokenDatasetWriter {
                      bool with_loss_mask);
   ~TokenDatasetWriter();  // removes the temporary file if finish() was not called
   void add_document(std::span<const int32_t> tokens, std::span<const uint8_t> loss_mask = {});  // tokens incl. closing EOS
+  // The same in parts: one or more, then end_document().
+  void add_part(std::span<const int32_t> tokens, std::span<const uint8_t> loss_mask = {});
+  void end_document();
   void finish();
 
  private:

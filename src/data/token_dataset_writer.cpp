@@ -75,6 +75,7 @@ struct TokenDatasetWriter::Impl {
   Stream tokens;
   std::unique_ptr<Stream> loss_mask;
   std::vector<int64_t> offsets{0};
+  int64_t written = 0;  // tokens
   std::vector<uint16_t> narrow;
 };
 
@@ -94,6 +95,7 @@ TokenDatasetWriter::TokenDatasetWriter(const std::string& path, int64_t vocab_si
                        Stream(path, kChecksumTokens * (wide ? 4 : 2)),
                        nullptr,
                        {0},
+                       0,
                        {}});
   if (with_loss_mask) impl_->loss_mask = std::make_unique<Stream>(path, kChecksumTokens);
 }
@@ -103,8 +105,12 @@ TokenDatasetWriter::~TokenDatasetWriter() {
 }
 
 void TokenDatasetWriter::add_document(std::span<const int32_t> tokens, std::span<const uint8_t> loss_mask) {
+  add_part(tokens, loss_mask);
+  end_document();
+}
+
+void TokenDatasetWriter::add_part(std::span<const int32_t> tokens, std::span<const uint8_t> loss_mask) {
   Impl& w = *impl_;
-  MOBA_CHECK(!tokens.empty(), "{}: a document has no tokens", w.path);
   for (const int32_t token : tokens) {
     MOBA_CHECK(token >= 0 && token < w.vocab_size, "{}: token id {} is outside the vocabulary of {}", w.path, token, w.vocab_size);
   }
@@ -118,11 +124,18 @@ void TokenDatasetWriter::add_document(std::span<const int32_t> tokens, std::span
     MOBA_ASSERT(loss_mask.size() == tokens.size());
     w.loss_mask->append(loss_mask.data(), loss_mask.size());
   }
-  w.offsets.push_back(w.offsets.back() + static_cast<int64_t>(tokens.size()));
+  w.written += static_cast<int64_t>(tokens.size());
+}
+
+void TokenDatasetWriter::end_document() {
+  Impl& w = *impl_;
+  MOBA_CHECK(w.written > w.offsets.back(), "{}: a document has no tokens", w.path);
+  w.offsets.push_back(w.written);
 }
 
 void TokenDatasetWriter::finish() {
   Impl& w = *impl_;
+  MOBA_ASSERT(w.written == w.offsets.back());
   MOBA_CHECK(w.offsets.size() > 1, "{}: nothing to write, the input holds no documents", w.path);
   w.tokens.flush();
   if (w.loss_mask) w.loss_mask->flush();

@@ -19,6 +19,8 @@ class Tokenizer {
   virtual int32_t eos_token_id() const = 0;
   virtual int32_t bos_token_id() const { return -1; }  // -1 = none
   virtual std::string json() const = 0;                // bytes of tokenizer.json (Hugging Face layout)
+  // Whether a text may be encoded in parts that end where find_safe_cut (pretokenizer.h) says, with the same ids.
+  virtual bool may_cut_lines() const { return false; }
   // id of a special token such as "<|im_start|>", or -1
   virtual int32_t special_token_id(std::string_view token) const = 0;
 };

@@ -3,13 +3,18 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <random>
 #include <thread>
 
 #include "kernels/common/check.h"
 #include "kernels/common/threads.h"
+#include "src/data/bpe_trainer.h"
 #include "src/data/chat.h"
 #include "src/data/dataset_stats.h"
 #include "src/data/file_io.h"
+#include "src/data/text_source.h"
 #include "src/data/token_dataset.h"
 #include "tests/data/data_files.h"
 
@@ -129,6 +134,76 @@ TEST(Prepare, RefusesWhatIsNotText) {
   EXPECT_THROW(prepare(folder, {folder.write("a.txt.gz", "x")}), Error);
   EXPECT_THROW(prepare(folder, {folder.write("empty.txt", "")}), Error);
   EXPECT_THROW(prepare(folder, {folder.write("chat.txt", "x")}, true), Error);
+}
+
+// Lines that end in all ways, before all kinds of beginnings, far more than a piece.
+std::string long_text(size_t bytes) {
+  const char* ends[] = {"\n", "\n", "\n", "\r\n", " \n", "\n\n", "\n  \n\t", "!\n", "'\n", "\n/", "\xff\n", "é\n", "\u3000\n"};
+  const char* words[] = {"word", " Word", "7", " 2024", "'s", "'LL", "//", " {", "naïve", "中文", "e\u0301", "\t", "  ", ";", "\xe2"};
+  std::mt19937 random(7);
+  std::string text;
+  while (text.size() < bytes) {
+    for (size_t n = 1 + random() % 12; n > 0; --n) text += words[random() % std::size(words)];
+    text += ends[random() % std::size(ends)];
+  }
+  return text;
+}
+
+TEST(TextSource, GivesLongDocumentsInPieces) {
+  const DataFolder folder;
+  const std::string text = long_text(100'000);
+  folder.write("in/a.txt", text);
+  folder.write("in/b.txt", "");
+  folder.write("in/c.txt", "short");
+  for (const bool join : {false, true}) {
+    TextSource whole({folder.path("in")}, join), cut({folder.path("in")}, join, 1000);
+    while (const auto want = whole.next()) {
+      EXPECT_TRUE(want->first && want->last);
+      std::string got;
+      for (auto piece = cut.next(); piece; piece = cut.next()) {
+        EXPECT_EQ(piece->first, got.empty());
+        EXPECT_LT(piece->text.size(), 4000u);
+        EXPECT_EQ(piece->origin, want->origin);
+        got += piece->text;
+        if (piece->last) break;
+        EXPECT_TRUE(piece->text.size() >= 1000u && piece->text.back() == '\n');
+      }
+      EXPECT_EQ(got, want->text);
+    }
+    EXPECT_FALSE(cut.next());
+    EXPECT_EQ(cut.bytes_read(), cut.total_bytes());
+  }
+}
+
+TEST(Prepare, PiecesOfALongDocumentChangeNoToken) {
+  const DataFolder folder;
+  const std::string text = long_text(5 << 20);
+  const std::vector<std::string> files{folder.write("a.txt", "first"), folder.write("b.txt", text), folder.write("c.txt", "last")};
+  for (const char* pattern : {"", "gpt2", "cl100k", "o200k"}) {
+    std::unique_ptr<Tokenizer> tokenizer = make_byte_tokenizer();
+    if (*pattern) {
+      BpeTrainConfig config;
+      config.inputs = {folder.write("sample.txt", long_text(50'000))};
+      config.vocab_size = 400;
+      config.pattern = pattern;
+      tokenizer = train_bpe(config, {});
+    }
+    EXPECT_TRUE(tokenizer->may_cut_lines());
+    PrepareConfig config;
+    config.inputs = files;
+    config.output = folder.path("out.h5");
+    const auto result = prepare_dataset(*tokenizer, config, {});
+    EXPECT_EQ(result.documents, 3);
+    EXPECT_EQ(result.text_bytes, static_cast<int64_t>(text.size()) + 9);
+    std::vector<int32_t> want;
+    tokenizer->encode(text, want);
+    const TokenDataset data(config.output);
+    const auto offsets = data.document_offsets();
+    ASSERT_EQ(offsets[2] - offsets[1], static_cast<int64_t>(want.size()) + 1);
+    std::vector<int32_t> got(want.size());
+    data.read_tokens(offsets[1], static_cast<int64_t>(got.size()), got.data());
+    EXPECT_TRUE(got == want) << pattern;
+  }
 }
 
 TEST(Chat, OnlyAssistantTurnsAndTheirEndCount) {

@@ -151,6 +151,33 @@ TEST(PreTokenizer, KeepsEveryByte) {
   EXPECT_EQ(split("x", "éxé"), (Pieces{"é", "x", "é"}));
 }
 
+// Wherever a text may be cut, in texts of few kinds of characters that meet in all ways.
+TEST(PreTokenizer, SafeCutsChangeNoPiece) {
+  const char* parts[] = {"a",  "Z", "5",  "!", "'",       "s",  "/",      "\n",   "\n",  "\n",
+                         "\r", " ", "\t", "é", "e\u0301", "中", "\u3000", "\xff", "\xe2"};
+  std::mt19937 random(11);
+  int cuts = 0;
+  for (const char* name : {"gpt2", "cl100k", "o200k"}) {
+    const PreTokenizer pre({named_pattern(name)});
+    const auto pieces = [&](std::string_view text, Pieces out = {}) {
+      pre.split(text, [&](std::string_view piece) { out.emplace_back(piece); });
+      return out;
+    };
+    for (int round = 0; round < 3000; ++round) {
+      std::string text;
+      for (size_t n = random() % 16; n > 0; --n) text += parts[random() % std::size(parts)];
+      for (size_t at = find_safe_cut(text, 0); at != std::string::npos; at = find_safe_cut(text, at + 1), ++cuts) {
+        const std::string_view view(text);
+        ASSERT_EQ(pieces(view.substr(at), pieces(view.substr(0, at))), pieces(text)) << name << " " << ::testing::PrintToString(text);
+      }
+    }
+  }
+  EXPECT_GT(cuts, 500);
+  EXPECT_EQ(find_safe_cut("ab\nc", 3), 3u);
+  EXPECT_EQ(find_safe_cut("ab\nc", 4), std::string::npos);
+  for (const char* none : {"", "\n", "\na", "a\n", "a\n b", " \nb", "a\n/", "a\r\nb"}) EXPECT_EQ(find_safe_cut(none, 0), std::string::npos);
+}
+
 TEST(PreTokenizer, StagesCutPiecesFurther) {
   Pieces pieces;
   PreTokenizer({"\\d{1,2}", " ?[a-z]+"}).split("ab cd123", [&](std::string_view piece) { pieces.emplace_back(piece); });
