@@ -22,6 +22,20 @@ void append_marker(const Tokenizer& tokenizer, std::string_view marker, std::vec
     tokenizer.encode(marker, out);
 }
 
+// A message is open, role, close, content, end, after; the content and the end marker of an assistant's count.
+struct Markup {
+  std::string_view open, close, end, after;
+  bool tool_is_ipython = false;
+};
+
+// Llama 3's own where the vocabulary has its markers, else ChatML.
+Markup markup_of(const Tokenizer& tokenizer) {
+  const auto has = [&](std::string_view marker) { return tokenizer.special_token_id(marker) >= 0; };
+  if (has("<|start_header_id|>") && has("<|end_header_id|>") && has("<|eot_id|>"))
+    return {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "", true};
+  return {"<|im_start|>", "", "<|im_end|>", "\n"};
+}
+
 }  // namespace
 
 std::vector<ChatMessage> parse_chat(std::string_view json_line) {
@@ -45,17 +59,25 @@ std::vector<ChatMessage> parse_chat(std::string_view json_line) {
 }
 
 EncodedDocument encode_chat(const Tokenizer& tokenizer, std::span<const ChatMessage> messages) {
+  const Markup markup = markup_of(tokenizer);
   EncodedDocument document;
   const auto mark = [&](bool counts) { document.loss_mask.resize(document.tokens.size(), counts); };
   if (tokenizer.bos_token_id() >= 0) document.tokens.push_back(tokenizer.bos_token_id());
   for (const auto& message : messages) {
-    append_marker(tokenizer, "<|im_start|>", document.tokens);
-    tokenizer.encode(message.role + "\n", document.tokens);
+    const std::string role = markup.tool_is_ipython && message.role == "tool" ? "ipython" : message.role;
+    append_marker(tokenizer, markup.open, document.tokens);
+    if (markup.close.empty()) {
+      tokenizer.encode(role + "\n", document.tokens);
+    } else {
+      tokenizer.encode(role, document.tokens);
+      append_marker(tokenizer, markup.close, document.tokens);
+      tokenizer.encode("\n\n", document.tokens);
+    }
     mark(false);
     tokenizer.encode(message.content, document.tokens);
-    append_marker(tokenizer, "<|im_end|>", document.tokens);
+    append_marker(tokenizer, markup.end, document.tokens);
     mark(message.role == "assistant");
-    tokenizer.encode("\n", document.tokens);
+    tokenizer.encode(markup.after, document.tokens);
   }
   document.tokens.push_back(tokenizer.eos_token_id());
   mark(false);

@@ -1,4 +1,5 @@
-// Supervised examples as ChatML: <|im_start|>role \n content <|im_end|> \n for every message, then the tokenizer's end token.
+// Supervised examples: ChatML (<|im_start|>role \n content <|im_end|> \n for every message), or Llama 3's markup where the vocabulary
+// has its markers (<|start_header_id|>role<|end_header_id|> \n\n content <|eot_id|>); then the tokenizer's end token.
 #pragma once
 #include <span>
 #include <string>

@@ -206,6 +206,24 @@ TEST(Prepare, PiecesOfALongDocumentChangeNoToken) {
   }
 }
 
+// Llama 3's tokenizer brings its own markup.
+TEST(Chat, LlamaThreesMarkersMakeLlamaThreesMarkup) {
+  auto json = nlohmann::json::parse(make_byte_tokenizer()->json());
+  int id = 257;
+  for (const char* marker : {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"})
+    json["added_tokens"].push_back({{"id", id++}, {"content", marker}, {"special", true}});
+  const auto tokenizer = tokenizer_from_json(json.dump());
+  const auto chat = encode_chat(*tokenizer, std::vector<ChatMessage>{{"user", "U"}, {"assistant", "A"}, {"tool", "T"}});
+  EXPECT_EQ(tokenizer->decode(chat.tokens),
+            "<|start_header_id|>user<|end_header_id|>\n\nU<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nA<|eot_id|>"
+            "<|start_header_id|>ipython<|end_header_id|>\n\nT<|eot_id|><|endoftext|>");
+  EXPECT_EQ(chat.tokens.front(), 257);
+  std::vector<int32_t> counted;
+  for (size_t i = 0; i < chat.tokens.size(); ++i)
+    if (chat.loss_mask[i]) counted.push_back(chat.tokens[i]);
+  EXPECT_EQ(counted, (std::vector<int32_t>{'A', 259}));
+}
+
 TEST(Chat, OnlyAssistantTurnsAndTheirEndCount) {
   const DataFolder folder;
   const auto path = folder.write(
