@@ -1,8 +1,11 @@
 #include "src/sweep/arm_run.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <map>
 
 #include "kernels/common/check.h"
+#include "src/train/checkpoint.h"
 #include "src/train/data_stream.h"
 #include "src/train/resume.h"
 
@@ -93,6 +96,8 @@ class Opener {
  private:
   void finish(ArmRun& run) {
     const std::vector<std::string> missing = missing_inputs(run.recipe);
+    const bool has_start = !run.recipe.init_from.empty(), start_missing = has_start && !std::filesystem::exists(run.recipe.init_from);
+    const bool data_missing = missing.size() > (start_missing ? 1 : 0);
     for (const std::string& line : missing) {
       // Places in base recipes differ from arm to arm; the file that is missing is the same.
       const size_t key = line.find(": ");
@@ -100,14 +105,30 @@ class Opener {
       if (std::none_of(sweep_.missing.begin(), sweep_.missing.end(), [&](const std::string& known) { return known.ends_with(what); }))
         sweep_.missing.push_back(with_places(line, run.arm));
     }
-    if (missing.empty()) resolve_vocabulary(run.recipe);
+    if (!data_missing) resolve_vocabulary(run.recipe);
     run.settings = recipe_settings(run.recipe);
-    if (missing.empty()) run.settings["content of data"] = data_fingerprint(run.recipe).dump();
+    if (run.recipe.model.vocab_size == 0) run.unknown.emplace_back(kVocabulary);
+    if (data_missing)
+      run.unknown.emplace_back(kDataContent);
+    else
+      run.settings[kDataContent] = data_fingerprint(run.recipe).dump();
+    if (start_missing)
+      run.unknown.emplace_back(kStartContent);
+    else if (has_start)
+      run.settings[kStartContent] = start_hash(run.recipe.init_from);
+  }
+
+  // Arms mostly start from one model, which may be large.
+  const std::string& start_hash(const std::string& path) {
+    std::string& hash = start_hashes_[path];
+    if (hash.empty()) hash = weights_hash(resolve_checkpoint(path));
+    return hash;
   }
 
   Sweep& sweep_;
   std::string output_dir_;
   std::vector<std::string> errors_;
+  std::map<std::string, std::string> start_hashes_;
 };
 
 }  // namespace

@@ -9,13 +9,19 @@
 
 namespace moba::sweep {
 
+// Settings that are no words of a recipe but what stands in its inputs, and the one key that may come from them.
+inline constexpr const char* kDataContent = "content of data";
+inline constexpr const char* kStartContent = "content of model.init_from";
+inline constexpr const char* kVocabulary = "model.vocab_size";
+
 struct ArmRun {
   Arm arm;
   uint64_t seed = 0;
   std::string name;                    // ARM-sSEED, the run's name and folder
   std::vector<std::string> arguments;  // of moba-train, program name left out
   Recipe recipe;
-  nlohmann::json settings;  // every resolved key, and content hashes of the data: what makes a finished run this run
+  nlohmann::json settings;           // every resolved key, content of the data and of the start model: what makes a finished run this run
+  std::vector<std::string> unknown;  // settings that only inputs can tell which are missing now
   std::string folder() const { return recipe.folder(); }
 };
 

@@ -27,13 +27,24 @@ std::string differences(const json& before, const json& now) {
     if (!now.contains(key)) keys.push_back(key);
   for (const std::string& key : keys) {
     const json a = before.value(key, json("none")), b = now.value(key, json("none"));
-    if (a != b)
-      parts.push_back(key == "content of data" ? key : fmt::format("{}: {} -> {}", key, a.get<std::string>(), b.get<std::string>()));
+    if (a == b) continue;
+    const bool hash = key == kDataContent || key == kStartContent;
+    parts.push_back(hash ? key : fmt::format("{}: {} -> {}", key, a.get<std::string>(), b.get<std::string>()));
   }
   const size_t more = parts.size() > kShown ? parts.size() - kShown : 0;
   parts.resize(std::min(parts.size(), kShown));
   return fmt::format("{}{}", fmt::join(parts, "; "), more ? fmt::format("; and {} more", more) : "");
 }
+
+// What can't be compared is left out of both: settings that missing inputs hide, and what older records do not have.
+std::string changes(json before, const ArmRun& run) {
+  json now = run.settings;
+  if (!before.contains(kStartContent)) now.erase(kStartContent);
+  for (const std::string& key : run.unknown) before.erase(key), now.erase(key);
+  return before == now ? "" : differences(before, now);
+}
+
+json recorded_runs(const Record& record) { return record.json.contains("runs") ? json(record.json.at("runs")) : json::object(); }
 
 }  // namespace
 
@@ -52,16 +63,12 @@ Record open_record(const Sweep& sweep, std::vector<std::string>& notes) {
                               record.path, sweep.folder()),
                   ExitCode::corrupt_input);
   }
-  const json known = record.json.contains("runs") ? json(record.json.at("runs")) : json::object();
+  const json known = recorded_runs(record);
   std::vector<std::string> stale;
   std::string folders;
   for (const ArmRun& run : sweep.runs) {
     if (!in_use(run.folder())) continue;
-    std::string what;
-    if (!known.contains(run.name))
-      what = "was not made by this sweep";
-    else if (known.at(run.name) != run.settings)
-      what = differences(known.at(run.name), run.settings);
+    const std::string what = known.contains(run.name) ? changes(known.at(run.name), run) : "was not made by this sweep";
     if (what.empty()) continue;
     stale.push_back(fmt::format("  {}: {}", run.name, what));
     folders += " " + run.folder();
@@ -77,6 +84,14 @@ Record open_record(const Sweep& sweep, std::vector<std::string>& notes) {
   if (record.margins_changed(sweep))
     notes.push_back("margins differ from those that stood when the first run started; the report will say so");
   return record;
+}
+
+void take_vocabulary(const Record& record, Sweep& sweep) {
+  const json known = recorded_runs(record);
+  for (ArmRun& run : sweep.runs) {
+    if (run.recipe.model.vocab_size > 0 || !known.contains(run.name) || !known.at(run.name).contains(kVocabulary)) continue;
+    run.recipe.model.vocab_size = std::stoll(known.at(run.name).at(kVocabulary).get<std::string>());
+  }
 }
 
 void write_record(const Sweep& sweep, Record& record) {

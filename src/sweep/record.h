@@ -19,6 +19,8 @@ struct Record {
 // Error(usage) naming every run whose folder was made with other settings (and which), with the remedy. `notes` receives a line
 // for what the folder holds beyond the sweep file.
 Record open_record(const Sweep& sweep, std::vector<std::string>& notes);
+// model.vocab_size of runs whose data is missing, as the record has it.
+void take_vocabulary(const Record& record, Sweep& sweep);
 // Makes the folder and writes the record, before the first run starts.
 void write_record(const Sweep& sweep, Record& record);
 

@@ -1,5 +1,6 @@
 #include "src/sweep/sweep_command.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "src/sweep/record.h"
@@ -28,20 +29,30 @@ void print_verdicts(const std::vector<Verdict>& verdicts) {
   for (const Verdict& v : verdicts) print(fmt::format("{}: {}\n    {}\n", v.claim.name, outcome_text(v.outcome), v.text));
 }
 
+void require_inputs(const Sweep& sweep) { MOBA_CHECK(sweep.missing.empty(), "{}", fmt::join(sweep.missing, "\n")); }
+
+// Results already there can be reported without the data, if the record tells the one thing that costs need of it.
+void require_costs(const Record& record, Sweep& sweep) {
+  take_vocabulary(record, sweep);
+  const bool costs_known = std::all_of(sweep.runs.begin(), sweep.runs.end(), [](const ArmRun& r) { return r.recipe.model.vocab_size > 0; });
+  if (!costs_known) require_inputs(sweep);
+}
+
 }  // namespace
 
 ExitCode run_sweep(const SweepOptions& options) {
   Sweep sweep = open_sweep(options.file, options.overrides);
   sweep.command_line = options.command_line;
+  if (!options.dry_run && !options.report_only) require_inputs(sweep);
   std::vector<std::string> notes;
   Record record = open_record(sweep, notes);
+  require_costs(record, sweep);
   Prediction prediction = predict(sweep, options.jobs);
   if (options.dry_run) {
     for (const std::string& note : notes) print(note + "\n");
     return show(sweep, prediction, options.jobs);
   }
-  MOBA_CHECK(sweep.missing.empty(), "{}", fmt::join(sweep.missing, "\n"));
-  check_resources(sweep, prediction, options.jobs);
+  if (!options.report_only) check_resources(sweep, prediction, options.jobs);
 
   const SignalWatch signals;
   ExitCode code = ExitCode::done;

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
+#include "src/interop/safetensors.h"
 #include "src/sweep/arm_run.h"
 #include "src/sweep/record.h"
 #include "src/train/run_folder.h"
@@ -135,6 +138,36 @@ TEST(SweepFile, StaleRunsAreNamedAndRefused) {
     EXPECT_NE(text.find("a-s1: model.attention.moba_topk: 2 -> 4"), std::string::npos) << text;
     EXPECT_NE(text.find("rm -r " + first.runs[0].folder()), std::string::npos) << text;
   }
+}
+
+// A Hugging Face directory of one tensor.
+void write_start_model(const TrainFolder& folder, float value) {
+  std::filesystem::create_directories(folder.path("start"));
+  folder.write("start/config.json", "{}");
+  write_safetensors(folder.path("start/model.safetensors"), {{"w", Tensor::from<float>({value}, {1})}}, {});
+}
+
+TEST(SweepFile, OtherStartWeightsMakeRunsStale) {
+  const TrainFolder folder;
+  write_start_model(folder, 1);
+  folder.write("s.yaml",
+               sweep_text(folder, fmt::format("overrides: {{model.init_from: {}}}\narms: [{{name: a}}]\n", folder.path("start"))));
+  std::vector<std::string> notes;
+  const Sweep first = open_sweep(folder.path("s.yaml"), {});
+  Record record = open_record(first, notes);
+  write_record(first, record);
+  make_run_folder(first.runs[0].folder());
+  folder.write("runs/s/a-s1/metrics.jsonl", "");
+  EXPECT_NO_THROW(open_record(open_sweep(folder.path("s.yaml"), {}), notes));
+  write_start_model(folder, 2);
+  try {
+    open_record(open_sweep(folder.path("s.yaml"), {}), notes);
+    ADD_FAILURE() << "other start weights were not noticed";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("a-s1: content of model.init_from"), std::string::npos) << error.what();
+  }
+  std::filesystem::remove_all(folder.path("start"));  // what is not there can't differ
+  EXPECT_NO_THROW(open_record(open_sweep(folder.path("s.yaml"), {}), notes));
 }
 
 }  // namespace
