@@ -276,6 +276,22 @@ TEST(MobaTrain, StoppedAndResumedEqualsUndisturbed) {
   EXPECT_EQ(comparable(disturbed), comparable(undisturbed));
 }
 
+TEST(MobaTrain, LastEvaluationCutOffIsMadeUpForOnce) {
+  const TrainFolder folder;
+  write_byte_dataset(folder.path("long.h5"), 80);
+  const std::vector<std::string> arguments = {folder.path("tiny.yaml"), "data.validation=" + folder.path("long.h5"), "eval.max_tokens=0",
+                                              "eval.interval=1000"};
+  Program first(folder, arguments);
+  ASSERT_TRUE(first.send_after("step 00020/", SIGTERM));
+  ASSERT_EQ(first.wait(), 75) << first.output();
+  Program second(folder, arguments);
+  ASSERT_EQ(second.wait(), 0) << second.output();
+  EXPECT_NE(second.output().find("eval at step 20"), std::string::npos) << second.output();
+  Program third(folder, arguments);
+  ASSERT_EQ(third.wait(), 0);
+  EXPECT_NE(third.output().find("nothing to do"), std::string::npos) << third.output();
+}
+
 TEST(MobaTrain, MuonStoppedAndResumedEqualsUndisturbed) {
   const TrainFolder undisturbed, disturbed;
   for (const char* name : {"train.h5", "validation.h5"})
