@@ -52,6 +52,21 @@ bool Record::margins_changed(const Sweep& sweep) const {
   return json.contains("margins") && json.at("margins").get<std::string>() != sweep.file.margins_yaml;
 }
 
+bool Record::seeds_changed(const Sweep& sweep) const {
+  return json.contains("seeds") && json.at("seeds").get<std::vector<uint64_t>>() != sweep.file.seeds;
+}
+
+std::string Record::ended(const std::string& run) const { return json.contains("ended") ? json.at("ended").value(run, "") : ""; }
+
+void Record::set_ended(const std::string& run, const std::string& why) {
+  if (ended(run) == why) return;
+  if (why.empty())
+    json.at("ended").erase(run);
+  else
+    json["ended"][run] = why;
+  write_hashed_file(path, json.dump(1) + "\n");
+}
+
 Record open_record(const Sweep& sweep, std::vector<std::string>& notes) {
   Record record;
   record.path = sweep.folder() + "/sweep.json";
@@ -83,6 +98,9 @@ Record open_record(const Sweep& sweep, std::vector<std::string>& notes) {
       notes.push_back(fmt::format("{}/{}: left over, not in the sweep file any more; not part of the results", sweep.folder(), name));
   if (record.margins_changed(sweep))
     notes.push_back("margins differ from those that stood when the first run started; the report will say so");
+  if (record.seeds_changed(sweep))
+    notes.push_back(fmt::format("seeds differ from those of the first start (then {}, now {}); the report will say so",
+                                record.json.at("seeds").dump(), fmt::join(sweep.file.seeds, ", ")));
   return record;
 }
 
@@ -99,8 +117,9 @@ void write_record(const Sweep& sweep, Record& record) {
   record.json["sweep_file"] = sweep.file.file;
   record.json["command_line"] = sweep.command_line;
   record.json["git_commit"] = git_commit();
-  // The first word counts: later margins are compared with it.
+  // The first word counts: later margins and seeds are compared with it.
   if (!record.json.contains("margins")) record.json["margins"] = sweep.file.margins_yaml;
+  if (!record.json.contains("seeds")) record.json["seeds"] = sweep.file.seeds;
   for (const ArmRun& run : sweep.runs) record.json["runs"][run.name] = run.settings;
   write_hashed_file(record.path, record.json.dump(1) + "\n");
   write_hashed_file(sweep.folder() + "/sweep.yaml", sweep.file.source);

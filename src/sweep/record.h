@@ -1,5 +1,5 @@
-// sweep.json in the sweep's folder: with what settings each run was started, and the margins as they stood when the first one was.
-// It keeps results of different experiments from being mixed.
+// sweep.json in the sweep's folder: with what settings each run was started, why runs ended that are not finished, and margins and
+// seeds as they stood when the first run was started. It keeps results of different experiments from being mixed.
 #pragma once
 #include <nlohmann/json.hpp>
 #include <string>
@@ -13,7 +13,11 @@ struct Record {
   nlohmann::ordered_json json;  // as written last; empty object before the first start
   std::string path;
 
-  bool margins_changed(const Sweep& sweep) const;  // since the first start
+  bool started() const { return json.contains("margins"); }
+  bool margins_changed(const Sweep& sweep) const;                  // since the first start
+  bool seeds_changed(const Sweep& sweep) const;                    // the same
+  std::string ended(const std::string& run) const;                 // "not finite at step 7"; "" if nothing is known
+  void set_ended(const std::string& run, const std::string& why);  // and on disk; "" takes it out
 };
 
 // Error(usage) naming every run whose folder was made with other settings (and which), with the remedy. `notes` receives a line

@@ -8,7 +8,6 @@
 #include "src/interop/hashed_file.h"
 #include "src/sweep/child.h"
 #include "src/sweep/fit_command.h"
-#include "src/train/host.h"
 #include "src/train/run_folder.h"
 
 namespace moba::sweep {
@@ -20,9 +19,8 @@ using nlohmann::ordered_json;
 ordered_json optional_number(const std::optional<double>& v) { return v && std::isfinite(*v) ? ordered_json(*v) : ordered_json(nullptr); }
 
 ordered_json result_json(const Result& r) {
-  ordered_json out = {{"arm", r.arm},       {"seed", r.seed},     {"group", r.group},           {"run", r.run},
-                      {"folder", r.folder}, {"status", r.status}, {"parameters", r.parameters}, {"steps", r.steps},
-                      {"tokens", r.tokens}};
+  ordered_json out = {{"arm", r.arm},       {"seed", r.seed},   {"group", r.group},           {"run", r.run},     {"folder", r.folder},
+                      {"status", r.status}, {"ended", r.ended}, {"parameters", r.parameters}, {"steps", r.steps}, {"tokens", r.tokens}};
   out["eval_loss"] = optional_number(r.metric("eval_loss"));
   out["trailing_loss"] = optional_number(r.metric("trailing_loss"));
   out["train_loss"] = optional_number(r.metric("train_loss"));
@@ -34,6 +32,7 @@ ordered_json result_json(const Result& r) {
   out["weights_hash"] = r.weights_hash;
   out["git_commit"] = r.git_commit;
   out["precision"] = r.precision;
+  out["machine"] = r.machine;
   return out;
 }
 
@@ -74,39 +73,40 @@ std::string report_script() {
   return "";
 }
 
-void draw(const std::string& folder) {
+std::string draw(const std::string& folder) {
   const std::string script = report_script(), log = folder + "/logs/report.log";
-  if (script.empty()) {
-    fmt::print("report/index.html is not drawn: tools/sweep_report is not beside this program; from the sources: tools/sweep_report {}\n",
-               folder);
-    return;
-  }
+  if (script.empty())
+    return fmt::format(
+        "report/index.html is not drawn: tools/sweep_report is not beside this program; from the sources: tools/sweep_report {}", folder);
   make_run_folder(folder + "/logs");
   const Child child = Child::start(script, {folder}, {}, log);
   int status = 0;
   ::waitpid(child.pid, &status, 0);
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-    fmt::print("report: {}/report/index.html\n", folder);
-  else
-    fmt::print("report/index.html is not drawn ({}); python3 is needed: tools/sweep_report {}\n", last_lines(log, 1), folder);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return fmt::format("report: {}/report/index.html", folder);
+  return fmt::format("report/index.html is not drawn ({}); python3 is needed: tools/sweep_report {}", last_lines(log, 1), folder);
 }
 
 }  // namespace
 
-std::vector<Verdict> write_report(const Sweep& sweep, const Record& record, const std::vector<RunCost>& costs,
-                                  const std::vector<Result>& results) {
-  const std::vector<Verdict> verdicts = judge(sweep.file.margins, results);
+Report write_report(const Sweep& sweep, const Record& record, const std::vector<RunCost>& costs, const std::vector<Result>& results) {
+  Report out;
+  out.verdicts = judge(sweep.file.margins, results);
   const Margins& m = sweep.file.margins;
-  ordered_json data = {{"name", sweep.name}, {"sweep_file", sweep.file.file}, {"command_line", sweep.command_line}};
+  ordered_json data = {{"name", sweep.name}, {"sweep_file", sweep.file.file}};
+  // Of the last start, not of whoever writes the report.
+  data["command_line"] = record.json.value("command_line", "");
   data["git_commit"] = git_commit();
-  data["machine"] = host_description();
+  data["started"] = record.started();
   data["margins"] = {{"equivalence", m.equivalence},
                      {"confidence", m.confidence},
                      {"spread", m.pooled ? "pooled" : "own"},
                      {"spike_steps", m.spike_steps},
                      {"spike_sigmas", m.spike_sigmas}};
   data["margins_changed"] = record.margins_changed(sweep);
+  data["margins_then"] = record.json.value("margins", "");
+  data["margins_now"] = sweep.file.margins_yaml;
   data["seeds"] = sweep.file.seeds;
+  if (record.seeds_changed(sweep)) data["seeds_then"] = record.json.at("seeds");
   data["arms"] = ordered_json::array();
   for (size_t i = 0; i < sweep.file.arms.size(); ++i) {
     const Arm& arm = sweep.file.arms[i];
@@ -128,13 +128,13 @@ std::vector<Verdict> write_report(const Sweep& sweep, const Record& record, cons
   data["results"] = ordered_json::array();
   for (const Result& r : results) data["results"].push_back(result_json(r));
   data["verdicts"] = ordered_json::array();
-  for (const Verdict& v : verdicts) data["verdicts"].push_back(to_json(v));
+  for (const Verdict& v : out.verdicts) data["verdicts"].push_back(to_json(v));
   data["fits"] = fits_json(sweep.folder() + "/results.csv");
   if (sweep.file.published) data["published"] = published_json(*sweep.file.published);
   make_run_folder(sweep.folder() + "/report");
   write_hashed_file(sweep.folder() + "/report/data.json", data.dump(1) + "\n");
-  draw(sweep.folder());
-  return verdicts;
+  out.message = draw(sweep.folder());
+  return out;
 }
 
 }  // namespace moba::sweep

@@ -5,7 +5,10 @@
 
 namespace moba::sweep {
 
-std::vector<Verdict> write_report(const Sweep& sweep, const Record& record, const std::vector<RunCost>& costs,
-                                  const std::vector<Result>& results);
+struct Report {
+  std::vector<Verdict> verdicts;
+  std::string message;  // where the report is, or why it is not drawn
+};
+Report write_report(const Sweep& sweep, const Record& record, const std::vector<RunCost>& costs, const std::vector<Result>& results);
 
 }  // namespace moba::sweep

@@ -9,6 +9,7 @@
 #include "src/interop/hashed_file.h"
 #include "src/train/checkpoint.h"
 #include "src/train/checkpoint_folders.h"
+#include "src/train/console.h"
 
 namespace moba::sweep {
 namespace {
@@ -57,6 +58,16 @@ void read_description(const ArmRun& run, Result& out) {
   if (!description.is_object()) return;
   out.git_commit = description.value("git_commit", "");
   out.precision = description.value("precision", "");
+  if (!description.contains("cpu")) return;
+  out.machine =
+      fmt::format("{}, {} threads, kernels {}, {}, host {}", description.value("cpu", ""), description.value("threads", 0),
+                  description.value("kernels", ""), format_gib(description.value("memory_bytes", 0.0)), description.value("host", ""));
+}
+
+std::string status_text(const RunStatus& status, const std::string& ended) {
+  if (status.state == RunState::finished) return "finished";
+  if (!ended.empty()) return "failed";
+  return status.state == RunState::partial ? "partial" : "absent";
 }
 
 // "fp32", where run.json has "fp32 (this CPU has no bf16 products)".
@@ -115,7 +126,7 @@ std::optional<double> Result::metric(const std::string& name) const {
   return value && std::isfinite(*value) ? value : std::nullopt;
 }
 
-std::vector<Result> collect_results(const Sweep& sweep, const std::vector<RunCost>& costs) {
+std::vector<Result> collect_results(const Sweep& sweep, const Record& record, const std::vector<RunCost>& costs) {
   std::vector<Result> out;
   for (size_t i = 0; i < sweep.runs.size(); ++i) {
     const ArmRun& run = sweep.runs[i];
@@ -130,7 +141,8 @@ std::vector<Result> collect_results(const Sweep& sweep, const std::vector<RunCos
     r.overrides.emplace_back("base", run.arm.base);
     for (const Override& o : run.arm.overrides) r.overrides.emplace_back(o.key, o.value);
     const RunStatus status = run_status(run.recipe);
-    r.status = status.state == RunState::finished ? "finished" : status.state == RunState::partial ? "partial" : "absent";
+    r.status = status_text(status, record.ended(run.name));
+    if (r.status == "failed") r.ended = record.ended(run.name);
     read_losses(run, r);
     read_description(run, r);
     const RunCost& cost = costs[i];
@@ -156,7 +168,7 @@ void write_results(const std::string& path, const std::vector<Result>& results) 
   std::vector<std::string> header = {"arm", "seed", "group", "status"};
   header.insert(header.end(), keys.begin(), keys.end());
   for (const char* name : {"steps", "tokens", "parameters", "eval_loss", "trailing_loss", "train_loss", "tokens_per_sec", "flops_6nd",
-                           "flops_with_attention", "precision", "weights_hash", "git_commit", "folder"})
+                           "flops_with_attention", "precision", "weights_hash", "git_commit", "folder", "ended"})
     header.emplace_back(name);
   for (size_t b = 0; b < bins; ++b) header.push_back(fmt::format("position_loss_{:02}", b));
   std::string text = csv_line(header);
@@ -171,7 +183,7 @@ void write_results(const std::string& path, const std::vector<Result>& results) 
     cells.push_back(fmt::format("{:.1f}", r.tokens_per_sec));
     cells.push_back(fmt::format("{:.6e}", r.flops_6nd));
     cells.push_back(fmt::format("{:.6e}", r.flops_with_attention));
-    for (const std::string& s : {first_word(r.precision), r.weights_hash, r.git_commit, r.folder}) cells.push_back(s);
+    for (const std::string& s : {first_word(r.precision), r.weights_hash, r.git_commit, r.folder, r.ended}) cells.push_back(s);
     for (size_t b = 0; b < bins; ++b) cells.push_back(b < r.position_loss.size() ? csv_number(r.position_loss[b]) : "");
     text += csv_line(cells);
   }

@@ -11,6 +11,7 @@
 #include "kernels/common/threads.h"
 #include "src/sweep/child.h"
 #include "src/sweep/progress.h"
+#include "src/sweep/remaining.h"
 #include "src/train/console.h"
 #include "src/train/run_folder.h"
 #include "src/train/signals.h"
@@ -69,6 +70,7 @@ class Runner {
       const int threads = std::max(1, num_threads() / options_.jobs);
       children_[i] = Child::start(trainer_, sweep_.runs[i].arguments, {fmt::format("OMP_NUM_THREADS={}", threads)}, log_path(i));
       views_[i].stage = Stage::running;
+      options_.note_end(sweep_.runs[i].name, "");
       const RunStatus& s = views_[i].status;
       const std::string from =
           s.step > 0 ? fmt::format(", goes on from step {} of {} or the checkpoint before it", s.step, s.total_steps) : "";
@@ -103,27 +105,38 @@ class Runner {
     if (code == 0 && view.status.state == RunState::finished) {
       view.stage = Stage::finished;
       progress_.say(fmt::format("done  {}: loss {:.4f} after {} steps", run.name, view.status.loss, view.status.step));
-      if (options_.after_run) options_.after_run();
-      return;
+      return publish();
     }
     // moba-train was stopped: by us, by somebody's kill, or by the system for want of memory. It can go on.
     if (code == static_cast<int>(ExitCode::preempted) || code < 0) {
       view.stage = Stage::stopped;
       view.why = code < 0 ? fmt::format("killed by signal {} ({})", WTERMSIG(status), ::strsignal(WTERMSIG(status))) : "";
+      if (!view.why.empty()) options_.note_end(run.name, fmt::format("{} after step {}", view.why, view.status.step));
       if (!stopping_) note_failure(ExitCode::preempted);
       progress_.say(fmt::format("stop  {} at step {}{}; the same command goes on", run.name, view.status.step,
                                 view.why.empty() ? "" : ": " + view.why));
       return;
     }
     view.stage = Stage::failed;
-    view.why = code == static_cast<int>(ExitCode::numeric) ? "not finite" : fmt::format("exit code {}", code);
+    view.why = code == static_cast<int>(ExitCode::numeric) ? fmt::format("not finite at step {}", view.status.step + 1)
+                                                           : fmt::format("exit code {} after step {}", code, view.status.step);
+    options_.note_end(run.name, view.why);
     note_failure(code == 0 || code > 127 ? ExitCode::io : static_cast<ExitCode>(code));
     progress_.say(fmt::format("fail  {}: {}; the end of {}:\n{}", run.name, view.why, log_path(i), last_lines(log_path(i), 5)));
     if (code == static_cast<int>(ExitCode::io)) {  // the next one would not find space either
       stopping_ = true;
       signal_children();
     }
-    if (options_.after_run) options_.after_run();
+    publish();
+  }
+
+  // The trainings are worth more than a picture of them.
+  void publish() {
+    try {
+      options_.publish();
+    } catch (const Error& error) {
+      progress_.say(fmt::format("results and report are not up to date: {}", error.what()));
+    }
   }
 
   void note_failure(ExitCode code) {
@@ -134,20 +147,23 @@ class Runner {
     const auto now = std::chrono::steady_clock::now();
     if (now - refreshed_ < std::chrono::seconds(1)) return;
     refreshed_ = now;
-    double left = 0;
+    Work work;
+    double predicted = 0;
     for (size_t i = 0; i < views_.size(); ++i) {
       if (views_[i].stage == Stage::running) views_[i].status = run_status(sweep_.runs[i].recipe);
-      if (views_[i].stage == Stage::running || views_[i].stage == Stage::waiting) left += seconds_left(i);
+      const RunCost& cost = prediction_.costs[i];
+      const double share = share_done(views_[i].status);
+      // A run that went back to its checkpoint has done nothing yet.
+      work.done += std::max(0.0, share - share_done(prediction_.statuses[i])) * cost.flops;
+      if (views_[i].stage != Stage::running && views_[i].stage != Stage::waiting) continue;
+      work.left += (1 - share) * cost.flops;
+      predicted += (1 - share) * cost.seconds;
     }
-    progress_.update(views_, left);
+    progress_.update(views_, remaining_seconds(work, std::chrono::duration<double>(now - began_).count(), predicted));
   }
 
-  // By the measured speed where there is one.
-  double seconds_left(size_t i) const {
-    const RunStatus& s = views_[i].status;
-    if (views_[i].stage != Stage::running || s.tokens_per_sec <= 0) return prediction_.seconds_left[i];
-    const auto tokens = static_cast<double>((s.total_steps - s.step) * sweep_.runs[i].recipe.global_batch_tokens);
-    return tokens / s.tokens_per_sec / static_cast<double>(options_.jobs);
+  static double share_done(const RunStatus& s) {
+    return static_cast<double>(s.step) / static_cast<double>(std::max<int64_t>(1, s.total_steps));
   }
 
   Sweep& sweep_;
@@ -157,6 +173,7 @@ class Runner {
   Progress progress_;
   std::vector<RunView> views_;
   std::vector<Child> children_;
+  const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
   std::chrono::steady_clock::time_point refreshed_{};
   ExitCode code_ = ExitCode::done;
   bool stopping_ = false;

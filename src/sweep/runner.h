@@ -9,7 +9,9 @@ namespace moba::sweep {
 
 struct RunnerOptions {
   int jobs = 1;
-  std::function<void()> after_run;  // results may be written anew
+  // Why a run ended that is not finished; "" as soon as that is over.
+  std::function<void(const std::string& run, const std::string& why)> note_end;
+  std::function<void()> publish;  // results and report, after every run that ended
 };
 
 // done; preempted after SIGTERM or SIGINT (children were told to save and have ended); else the code of the first run that failed.

@@ -25,6 +25,31 @@ ExitCode show(const Sweep& sweep, const Prediction& prediction, int jobs) {
   return sweep.missing.empty() ? ExitCode::done : ExitCode::usage;
 }
 
+// Results and report as of now. A report may be asked for while the sweep runs: they take turns.
+Report publish(const Sweep& sweep, const Record& record, const Prediction& prediction) {
+  constexpr double kPatience = 60;
+  make_run_folder(sweep.folder() + "/report");
+  const FolderLock lock(sweep.folder() + "/report", {.program = "report", .patience_seconds = kPatience});
+  const std::vector<Result> results = collect_results(sweep, record, prediction.costs);
+  write_results(sweep.folder() + "/results.csv", results);
+  return write_report(sweep, record, prediction.costs, results);
+}
+
+ExitCode run(Sweep& sweep, Record& record, Prediction& prediction, const std::vector<std::string>& notes, int jobs) {
+  const SignalWatch signals;
+  make_run_folder(sweep.folder());
+  const FolderLock lock(sweep.folder(), {.program = "moba-sweep", .inherited = true});
+  refresh_statuses(sweep, jobs, prediction);  // trainings that were waited for have gone on
+  print(prediction_table(sweep, prediction, jobs));
+  for (const std::string& note : notes) print(note + "\n");
+  write_record(sweep, record);
+  RunnerOptions running;
+  running.jobs = jobs;
+  running.note_end = [&](const std::string& name, const std::string& why) { record.set_ended(name, why); };
+  running.publish = [&] { publish(sweep, record, prediction); };
+  return run_all(sweep, prediction, running);
+}
+
 void print_verdicts(const std::vector<Verdict>& verdicts) {
   for (const Verdict& v : verdicts) print(fmt::format("{}: {}\n    {}\n", v.claim.name, outcome_text(v.outcome), v.text));
 }
@@ -52,30 +77,17 @@ ExitCode run_sweep(const SweepOptions& options) {
     for (const std::string& note : notes) print(note + "\n");
     return show(sweep, prediction, options.jobs);
   }
-  if (!options.report_only) check_resources(sweep, prediction, options.jobs);
-
-  const SignalWatch signals;
   ExitCode code = ExitCode::done;
-  make_run_folder(sweep.folder());
-  const FolderLock lock(sweep.folder(), {.program = "moba-sweep", .inherited = true});
-  refresh_statuses(sweep, options.jobs, prediction);  // trainings that were waited for have gone on
   if (!options.report_only) {
-    print(prediction_table(sweep, prediction, options.jobs));
-    for (const std::string& note : notes) print(note + "\n");
-    write_record(sweep, record);
-    RunnerOptions running;
-    running.jobs = options.jobs;
-    running.after_run = [&] { write_results(sweep.folder() + "/results.csv", collect_results(sweep, prediction.costs)); };
-    code = run_all(sweep, prediction, running);
-    if (code == ExitCode::preempted) {
-      print("stopped; the same command goes on from here\n");
-      return code;
-    }
+    check_resources(sweep, prediction, options.jobs);
+    code = run(sweep, record, prediction, notes, options.jobs);
   }
-  const std::vector<Result> results = collect_results(sweep, prediction.costs);
-  write_results(sweep.folder() + "/results.csv", results);
-  const std::vector<Verdict> verdicts = write_report(sweep, record, prediction.costs, results);
-  print_verdicts(verdicts);
+  const Report report = publish(sweep, record, prediction);
+  if (code == ExitCode::preempted)
+    print("stopped; the same command goes on from here\n");
+  else
+    print_verdicts(report.verdicts);
+  print(report.message + "\n");
   return code;
 }
 

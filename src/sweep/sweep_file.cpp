@@ -20,11 +20,16 @@ bool usable_name(const std::string& name) {
 }
 
 // A later override takes the place of an earlier one; the two ways to state a run's length exclude each other.
+bool replaces(const std::string& late, const std::string& early) {
+  return late == early || (early == "train.max_steps" && late == "train.max_tokens") ||
+         (early == "train.max_tokens" && late == "train.max_steps");
+}
+
+// One of them is a section that holds the other, or they exclude each other.
+bool collide(const std::string& a, const std::string& b) { return replaces(a, b) || a.starts_with(b + ".") || b.starts_with(a + "."); }
+
 void put(std::vector<Override>& list, Override add) {
-  const auto replaced = [&](const Override& old) {
-    return old.key == add.key || (old.key == "train.max_steps" && add.key == "train.max_tokens") ||
-           (old.key == "train.max_tokens" && add.key == "train.max_steps");
-  };
+  const auto replaced = [&](const Override& old) { return replaces(add.key, old.key); };
   list.erase(std::remove_if(list.begin(), list.end(), replaced), list.end());
   list.push_back(std::move(add));
 }
@@ -39,10 +44,9 @@ class Reader {
     common_ = overrides(top.at("overrides"), "overrides");
     read_arms(top);
     expand_grid(top.at("grid"));
-    for (Arm& arm : out_.arms)
-      for (const Override& o : command_line) put(arm.overrides, o);
+    for (const Override& o : command_line) put_everywhere(o);
     check_names();
-    read_seeds(top.at("seeds"));
+    read_seeds(root.get("seeds"));
     std::vector<std::string> names, groups;
     for (const Arm& arm : out_.arms) names.push_back(arm.name), groups.push_back(arm.group);
     if (const YamlNode* margins = top.at("margins")) {
@@ -174,6 +178,21 @@ class Reader {
     return arm;
   }
 
+  // What arms differ in can't be set for all of them: two arms might become one.
+  void put_everywhere(const Override& o) {
+    for (const Arm& arm : out_.arms)
+      for (const Override& own : arm.overrides)
+        if (!is_common(own) && collide(o.key, own.key))
+          return complain(o.where, "{}: arm '{}' sets {} itself ({}); change it there, or leave it out of the command line", o.key,
+                          arm.name, own.key, own.where);
+    for (Arm& arm : out_.arms) put(arm.overrides, o);
+  }
+
+  bool is_common(const Override& o) const {
+    const auto same = [&](const Override& c) { return c.key == o.key && c.where == o.where; };
+    return o.where.starts_with("command line") || std::any_of(common_.begin(), common_.end(), same);
+  }
+
   void check_names() {
     std::set<std::string> seen;
     for (const Arm& arm : out_.arms) {
@@ -188,6 +207,7 @@ class Reader {
       out_.seeds = {1};
       return;
     }
+    if (node->kind == YamlNode::Kind::null) return complain(node->where, "seeds: nothing is listed; give seeds=[1, 2]");
     const std::vector<YamlNode> items = node->kind == YamlNode::Kind::list ? node->items : std::vector<YamlNode>{*node};
     for (const YamlNode& item : items) {
       const auto seed = whole_number(item);

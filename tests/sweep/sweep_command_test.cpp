@@ -72,5 +72,51 @@ TEST_F(SweepCommand, MissingDataIsNamedAndNeededByNoReport) {
   EXPECT_EQ(whole(path("runs/s/results.csv")), before);
 }
 
+TEST_F(SweepCommand, FailedRunsSayWhy) {
+  // Weight decay of more than 1 a step makes the weights grow a hundredfold each time.
+  write_sweep(R"(arms:
+  - {name: a}
+  - {name: bad, overrides: {optimizer.lr: 100, optimizer.weight_decay: 1, lr_scheduler.name: constant, train.max_steps: 60}}
+)");
+  const Outcome outcome = sweep();
+  EXPECT_EQ(outcome.code, 4) << outcome.output;
+  EXPECT_EQ(results().rows.at(0).at("status"), "finished");
+  EXPECT_EQ(results().rows.at(1).at("status"), "failed");
+  const std::string why = results().rows.at(1).at("ended");
+  EXPECT_TRUE(why.starts_with("not finite at step ")) << why;
+  EXPECT_TRUE(has(report(), "failed: " + why));
+  EXPECT_EQ(nlohmann::json::parse(whole(path("runs/s/sweep.json")))["ended"], nlohmann::json({{"bad-s1", why}}));
+}
+
+TEST_F(SweepCommand, ReportTellsHowTheRunsWereMade) {
+  write_sweep(kTwoArms);
+  ASSERT_EQ(sweep("--report").code, 0);
+  EXPECT_TRUE(has(report(), "No run was started yet"));
+  EXPECT_FALSE(has(report(), "Fixed in the sweep file before the runs"));
+  ASSERT_EQ(sweep("'seeds=[1]'").code, 0);
+  EXPECT_TRUE(has(report(), "Fixed in the sweep file before the runs"));
+  std::string changed = kTwoArms;
+  write_sweep(changed.replace(changed.find("0.5"), 3, "0.25"));
+  ASSERT_EQ(sweep("--report").code, 0);
+  EXPECT_TRUE(has(report(), "s.yaml &#x27;seeds=[1]&#x27;</code>")) << "the command is that of the runs, quoted for a shell";
+  EXPECT_FALSE(has(report(), "Fixed in the sweep file before the runs"));
+  EXPECT_TRUE(has(report(), "equivalence: 0.5\n") && has(report(), "equivalence: 0.25\n"));
+  std::string machine = whole(path("runs/s/a-s1/run.json"));
+  machine.replace(machine.find("\"cpu\": \""), 8, "\"cpu\": \"Old ");
+  folder_.write("runs/s/a-s1/run.json", machine);
+  ASSERT_EQ(sweep("--report").code, 0);
+  EXPECT_TRUE(has(report(), "Machines: ") && has(report(), "Old "));
+}
+
+TEST_F(SweepCommand, LaterSeedsAreNoted) {
+  write_sweep(kTwoArms);
+  ASSERT_EQ(sweep("'seeds=[1]'").code, 0);
+  EXPECT_FALSE(has(report(), "seeds were"));
+  const Outcome more = sweep("'seeds=[1, 2]'");
+  EXPECT_EQ(more.code, 0);
+  EXPECT_TRUE(has(more.output, "seeds differ from those of the first start (then [1], now 1, 2)")) << more.output;
+  EXPECT_TRUE(has(report(), "The seeds were 1 when the first run started and are 1, 2 now"));
+}
+
 }  // namespace
 }  // namespace moba::test

@@ -62,7 +62,7 @@ TEST(SweepFile, OverridesReachTheTrainingAsWritten) {
     attn: full
     overrides:
       model.attention.schedule: [{until: 0.5, type: moba}, {until: 1, type: full}]
-      train.max_tokens: 4096
+overrides: {train.max_tokens: 4096}
 )"));
   const Sweep sweep = open_sweep(folder.path("s.yaml"), {"train.max_steps=3"});
   const std::vector<std::string>& arguments = sweep.runs.at(0).arguments;
@@ -95,6 +95,32 @@ margins:
         file + ":7:27: arms[2].overrides.run.seed: the sweep sets it", file + ":10:23: margins.claims[0].kind: 'equal'",
         file + ":11:40: margins.claims[1].arm: 'd'"})
     EXPECT_NE(text.find(expected), std::string::npos) << expected << "\n--- in ---\n" << text;
+}
+
+TEST(SweepFile, CommandLineKeysMayNotMakeArmsAlike) {
+  const TrainFolder folder;
+  folder.write("s.yaml", sweep_text(folder, R"(overrides: {optimizer.lr: 1e-3, train.max_steps: 7}
+grid: {model.attention.moba_topk: [2, 4]}
+arms:
+  - {name: a}
+  - {name: b, overrides: {optimizer.lr: 2e-3, train.max_tokens: 4096}}
+)"));
+  const std::string file = folder.path("s.yaml");
+  const std::string text =
+      error_of(file, {"model.attention.moba_topk=3", "optimizer.lr=1e-2", "train.max_steps=5", "model.attention={type: full}"});
+  for (const char* expected :
+       {"command line 'model.attention.moba_topk=3': model.attention.moba_topk: arm 'a_moba_topk-2' sets model.attention.moba_topk itself",
+        "command line 'optimizer.lr=1e-2': optimizer.lr: arm 'b_moba_topk-2' sets optimizer.lr itself",
+        "command line 'train.max_steps=5': train.max_steps: arm 'b_moba_topk-2' sets train.max_tokens itself",
+        "command line 'model.attention={type: full}': model.attention: arm 'a_moba_topk-2' sets model.attention.moba_topk itself"})
+    EXPECT_NE(text.find(expected), std::string::npos) << expected << "\n--- in ---\n" << text;
+  EXPECT_EQ(error_of(file, {"optimizer.weight_decay=0.2"}), "");
+}
+
+TEST(SweepFile, NoSeedsAreAnError) {
+  const TrainFolder folder;
+  folder.write("s.yaml", sweep_text(folder, "arms: [{name: a}]\n"));
+  for (const char* none : {"seeds=", "seeds=[]", "seeds=null"}) EXPECT_NE(error_of(folder.path("s.yaml"), {none}), "") << none;
 }
 
 TEST(SweepFile, RecipeErrorsStandAtTheOverride) {

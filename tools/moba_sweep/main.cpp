@@ -1,4 +1,9 @@
 // moba-sweep: runs the arms of a sweep file, and fits scaling laws to results.
+#include <algorithm>
+#include <cctype>
+#include <cstring>
+#include <string>
+
 #include "src/sweep/fit_command.h"
 #include "src/sweep/sweep_command.h"
 #include "tools/common/command_line.h"
@@ -8,9 +13,18 @@ namespace {
 
 using namespace moba;
 
+// For a shell: words with anything but plain characters stand in single quotes.
+std::string quoted(const std::string& word) {
+  const auto plain = [](unsigned char c) { return std::isalnum(c) || std::strchr("_@%+=:,./-", c); };
+  if (!word.empty() && std::all_of(word.begin(), word.end(), plain)) return word;
+  std::string out = "'";
+  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
 std::string joined(int argc, char** argv) {
   std::string out;
-  for (int i = 0; i < argc; ++i) out += (i ? " " : "") + std::string(argv[i]);
+  for (int i = 0; i < argc; ++i) out += (i ? " " : "") + quoted(argv[i]);
   return out;
 }
 
