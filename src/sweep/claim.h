@@ -26,7 +26,8 @@ struct Claim {
 struct Margins {
   double equivalence = 0.01;  // nats per token
   double confidence = 0.95;   // of every one-sided test
-  // One standard deviation of paired differences from all claims of the metric together; false: each claim's own seeds only.
+  // Variance of paired differences from all claims of the metric together, where it is not below that of the claim's own seeds; false:
+  // each claim's own seeds only.
   bool pooled = false;
   int64_t spike_steps = 50;  // steps on both sides of a switch
   double spike_sigmas = 3;   // of the step loss before it

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 
+#include "src/sweep/spread.h"
 #include "src/sweep/student.h"
 
 namespace moba::sweep {
@@ -17,6 +17,8 @@ const Result* find(const std::vector<Result>& results, const std::string& arm, u
   return nullptr;
 }
 
+std::string state_text(const Result& r) { return r.ended.empty() ? r.status : r.status + ": " + r.ended; }
+
 std::vector<uint64_t> seeds_of(const std::vector<Result>& results, const std::string& arm) {
   std::vector<uint64_t> out;
   for (const Result& r : results)
@@ -24,39 +26,36 @@ std::vector<uint64_t> seeds_of(const std::vector<Result>& results, const std::st
   return out;
 }
 
-// Arm - reference for every seed; empty, with the reason, as soon as one is missing.
-std::vector<double> paired_differences(const Claim& claim, const std::vector<Result>& results, std::string& why) {
+// The metric of one run, or none, with the reason and what that makes of the claim.
+std::optional<double> metric_of(const std::vector<Result>& results, const std::string& arm, uint64_t seed, Verdict& v) {
+  const Result* r = find(results, arm, seed);
+  const auto metric = r ? r->metric(v.claim.metric) : std::nullopt;
+  if (metric) return metric;
+  v.text = fmt::format("{} of {}-s{} is not there (its run is {})", v.claim.metric, arm, seed, r ? state_text(*r) : "absent");
+  v.outcome = !r || r->status == "absent" ? Outcome::not_run : Outcome::not_finished;
+  return {};
+}
+
+// Arm - reference for every seed; empty as soon as one is missing.
+std::vector<double> paired_differences(const std::vector<Result>& results, Verdict& v) {
   std::vector<double> out;
-  for (const uint64_t seed : seeds_of(results, claim.arm)) {
-    double value[2];
-    int n = 0;
-    for (const std::string& arm : {claim.arm, claim.reference}) {
-      const Result* r = find(results, arm, seed);
-      const auto metric = r ? r->metric(claim.metric) : std::nullopt;
-      if (!metric) {
-        why = fmt::format("{} of {}-s{} is not there (its run is {})", claim.metric, arm, seed, r ? r->status : "absent");
-        return {};
-      }
-      value[n++] = *metric;
-    }
-    out.push_back(value[0] - value[1]);
+  for (const uint64_t seed : seeds_of(results, v.claim.arm)) {
+    const auto arm = metric_of(results, v.claim.arm, seed, v), reference = metric_of(results, v.claim.reference, seed, v);
+    if (!arm || !reference) return {};
+    out.push_back(*arm - *reference);
   }
   return out;
 }
 
 // Least-squares slope of the metric over the arms' order, per seed.
-std::vector<double> slopes(const Claim& claim, const std::vector<Result>& results, std::string& why) {
+std::vector<double> slopes(const std::vector<Result>& results, Verdict& v) {
   std::vector<double> out;
-  const auto n = static_cast<double>(claim.arms.size());
-  for (const uint64_t seed : seeds_of(results, claim.arms.front())) {
+  const auto n = static_cast<double>(v.claim.arms.size());
+  for (const uint64_t seed : seeds_of(results, v.claim.arms.front())) {
     double numerator = 0, denominator = 0;
-    for (size_t i = 0; i < claim.arms.size(); ++i) {
-      const Result* r = find(results, claim.arms[i], seed);
-      const auto metric = r ? r->metric(claim.metric) : std::nullopt;
-      if (!metric) {
-        why = fmt::format("{} of {}-s{} is not there (its run is {})", claim.metric, claim.arms[i], seed, r ? r->status : "absent");
-        return {};
-      }
+    for (size_t i = 0; i < v.claim.arms.size(); ++i) {
+      const auto metric = metric_of(results, v.claim.arms[i], seed, v);
+      if (!metric) return {};
       const double x = static_cast<double>(i) - (n - 1) / 2;
       numerator += x * *metric;
       denominator += x * x;
@@ -76,13 +75,14 @@ std::vector<StepLoss> step_losses(const std::string& folder) {
 
 std::string verdict_sentence(const Verdict& v, double confidence) {
   const std::string unit = v.claim.kind == ClaimKind::falls ? "nats per arm" : "nats";
-  const std::string interval = fmt::format("{:+.4f} {} [{:+.4f}, {:+.4f}] ({:.0f} % one-sided bounds, {} seeds)", v.mean, unit, v.low,
-                                           v.high, 100 * confidence, v.differences.size());
+  const std::string interval = fmt::format("{:+.4f} {} [{:+.4f}, {:+.4f}] ({:.0f} % one-sided bounds, {} seeds, {} spread)", v.mean, unit,
+                                           v.low, v.high, 100 * confidence, v.differences.size(), v.spread);
   const std::string against = v.claim.kind == ClaimKind::equivalent ? fmt::format("margin {:g}", v.claim.margin)
                               : v.claim.margin > 0                  ? fmt::format("margin {:g}", v.claim.margin)
                                                                     : std::string("against zero");
   std::string out = fmt::format("{}; {}", interval, against);
-  if (v.outcome == Outcome::unresolved) out += fmt::format("; detectable with these seeds: {:.4f}", v.detectable);
+  if (v.outcome == Outcome::unresolved)
+    out += fmt::format("; detectable with these seeds, with {:.0f} % power: {:.4f}", 100 * kPower, v.detectable);
   return out;
 }
 
@@ -102,29 +102,20 @@ Outcome decide(const Verdict& v) {
   }
 }
 
-struct Spread {
-  double squares = 0;
-  double count = 0;  // degrees of freedom of the sum
-  double pairs = 1;
-
-  // Pairs that share a run (the reference) vary together: correlation 1/2 of their deviations, 1/4 of their squares. All are taken to.
-  double degrees() const { return count / (1 + (pairs - 1) / 4); }
-  double variance() const { return squares / count; }
-};
-
 void judge_differences(Verdict& v, const Margins& margins, const Spread& spread) {
-  const auto n = static_cast<double>(v.differences.size());
   v.mean = mean(v.differences);
-  if (spread.count < 1) {
+  if (spread.degrees <= 0) {
     v.low = v.high = v.mean;
     v.detectable = INFINITY;
     v.text = fmt::format("{:+.4f} nats with one seed: without spread nothing can be said; run at least two seeds", v.mean);
     return;
   }
-  const double error = std::sqrt(spread.variance() / n);
-  v.detectable = student_quantile(margins.confidence, std::max(1.0, spread.degrees())) * error;
-  v.low = v.mean - v.detectable;
-  v.high = v.mean + v.detectable;
+  const double error = std::sqrt(spread.variance / static_cast<double>(v.differences.size()));
+  const double degrees = std::max(1.0, spread.degrees), half = student_quantile(margins.confidence, degrees) * error;
+  v.spread = spread.name;
+  v.low = v.mean - half;
+  v.high = v.mean + half;
+  v.detectable = half + student_quantile(kPower, degrees) * error;
   v.outcome = decide(v);
   v.text = verdict_sentence(v, margins.confidence);
 }
@@ -135,7 +126,8 @@ void judge_spike(Verdict& v, const Margins& margins, const std::vector<Result>& 
     const auto jump = r.status == "finished" ? spike(step_losses(r.folder), margins.spike_steps) : std::nullopt;
     if (!jump) {
       v.text = r.status == "finished" ? fmt::format("{}: no change of attention with {} steps on both sides", r.run, margins.spike_steps)
-                                      : fmt::format("{} is {}", r.run, r.status);
+                                      : fmt::format("{} is {}", r.run, state_text(r));
+      if (r.status != "finished") v.outcome = r.status == "absent" ? Outcome::not_run : Outcome::not_finished;
       v.differences.clear();
       return;
     }
@@ -152,8 +144,18 @@ void judge_spike(Verdict& v, const Margins& margins, const std::vector<Result>& 
       margins.spike_steps, margins.spike_steps, v.low, v.high, v.differences.size(), margins.spike_sigmas);
 }
 
-// Differences with a spread: all kinds but no_spike.
-bool by_differences(const Claim& claim) { return claim.kind != ClaimKind::no_spike; }
+// The pairs that the claims of a metric compare, each once.
+std::vector<Pair> pairs_of(const std::vector<Verdict>& verdicts, const std::string& metric) {
+  std::vector<Pair> out;
+  for (const Verdict& v : verdicts) {
+    if (v.claim.metric != metric || v.claim.reference.empty() || v.differences.empty()) continue;
+    const auto same = [&](const Pair& p) {
+      return (p.arm == v.claim.arm && p.reference == v.claim.reference) || (p.arm == v.claim.reference && p.reference == v.claim.arm);
+    };
+    if (std::none_of(out.begin(), out.end(), same)) out.push_back({v.claim.arm, v.claim.reference, v.differences});
+  }
+  return out;
+}
 
 }  // namespace
 
@@ -161,6 +163,8 @@ const char* outcome_text(Outcome outcome) {
   switch (outcome) {
     case Outcome::holds: return "holds";
     case Outcome::fails: return "does not hold";
+    case Outcome::not_run: return "not run";
+    case Outcome::not_finished: return "not finished";
     case Outcome::unresolved: break;
   }
   return "not resolvable at this scale";
@@ -185,38 +189,21 @@ std::optional<double> spike(const std::vector<StepLoss>& steps, int64_t window) 
 
 std::vector<Verdict> judge(const Margins& margins, const std::vector<Result>& results) {
   std::vector<Verdict> out;
-  std::map<std::string, Spread> pooled;  // by metric; slopes have a spread of their own
   for (const Claim& claim : margins.claims) {
-    Verdict v;
+    Verdict& v = out.emplace_back();
     v.claim = claim;
-    if (by_differences(claim)) {
-      v.differences = claim.kind == ClaimKind::falls ? slopes(claim, results, v.text) : paired_differences(claim, results, v.text);
-      if (claim.kind != ClaimKind::falls && !v.differences.empty()) {
-        // A pair that several claims share counts once.
-        const bool seen = std::any_of(out.begin(), out.end(), [&](const Verdict& o) {
-          return o.claim.metric == claim.metric && o.claim.kind != ClaimKind::falls &&
-                 ((o.claim.arm == claim.arm && o.claim.reference == claim.reference) ||
-                  (o.claim.arm == claim.reference && o.claim.reference == claim.arm));
-        });
-        Spread& s = pooled[claim.metric];
-        if (!seen) {
-          s.squares += sum_of_squares(v.differences);
-          s.pairs = s.count > 0 ? s.pairs + 1 : 1;
-          s.count += static_cast<double>(v.differences.size()) - 1;
-        }
-      }
-    }
-    out.push_back(std::move(v));
+    if (claim.kind == ClaimKind::no_spike)
+      judge_spike(v, margins, results);
+    else
+      v.differences = claim.kind == ClaimKind::falls ? slopes(results, v) : paired_differences(results, v);
   }
   for (Verdict& v : out) {
-    if (!by_differences(v.claim)) {
-      judge_spike(v, margins, results);
-      continue;
-    }
-    if (v.differences.empty()) continue;  // its text says what is missing
-    const bool pool = margins.pooled && v.claim.kind != ClaimKind::falls;
-    const Spread own{sum_of_squares(v.differences), static_cast<double>(v.differences.size()) - 1, 1};
-    judge_differences(v, margins, pool ? pooled[v.claim.metric] : own);
+    if (v.claim.kind == ClaimKind::no_spike || v.differences.empty()) continue;  // its text says what is missing
+    Spread spread = own_spread(v.differences);
+    // A pair noisier than the others is judged by its own spread. Slopes are no pairs.
+    if (margins.pooled && v.claim.kind != ClaimKind::falls)
+      if (const Spread pooled = pooled_spread(pairs_of(out, v.claim.metric)); pooled.variance >= spread.variance) spread = pooled;
+    judge_differences(v, margins, spread);
   }
   return out;
 }
@@ -233,6 +220,7 @@ nlohmann::ordered_json to_json(const Verdict& v) {
   out["mean"] = v.mean;
   out["low"] = v.low;
   out["high"] = v.high;
+  if (!v.spread.empty()) out["spread"] = v.spread;
   if (std::isfinite(v.detectable)) out["detectable"] = v.detectable;
   return out;
 }

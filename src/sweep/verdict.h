@@ -8,7 +8,7 @@
 
 namespace moba::sweep {
 
-enum class Outcome : uint8_t { holds, fails, unresolved };
+enum class Outcome : uint8_t { holds, fails, unresolved, not_run, not_finished };
 
 struct Verdict {
   Claim claim;
@@ -16,9 +16,12 @@ struct Verdict {
   std::string text;                    // one sentence with the figures
   std::vector<double> differences;     // per seed: arm - reference; falls: slope per arm; no_spike: jump in standard deviations
   double mean = 0, low = 0, high = 0;  // mean and one-sided bounds at the confidence asked for
-  double detectable = 0;               // half the interval: the smallest effect these seeds could have shown
+  double detectable = 0;               // an effect of this size shows itself with these seeds in kPower of all cases
+  std::string spread;                  // own or pooled; "" where there is none
 };
-const char* outcome_text(Outcome outcome);  // "holds", "does not hold", "not resolvable at this scale"
+// "holds", "does not hold", "not resolvable at this scale", "not run", "not finished"
+const char* outcome_text(Outcome outcome);
+inline constexpr double kPower = 0.8;
 
 std::vector<Verdict> judge(const Margins& margins, const std::vector<Result>& results);
 nlohmann::ordered_json to_json(const Verdict& verdict);

@@ -58,7 +58,8 @@ TEST(Verdict, EquivalenceNeedsBothBoundsInside) {
   const Verdict v = verdict(claim(ClaimKind::equivalent, 0.01), r);
   EXPECT_EQ(v.outcome, Outcome::holds) << v.text;
   EXPECT_NEAR(v.mean, 0.002, 1e-9);
-  EXPECT_NEAR(v.detectable, 0.001686, 1e-6);
+  EXPECT_NEAR(v.high, 0.003686, 1e-6);
+  EXPECT_NEAR(v.detectable, 0.001686 + 1.061 * 0.001 / std::sqrt(3.0), 1e-6);               // t of 80 % power on top
   EXPECT_EQ(verdict(claim(ClaimKind::equivalent, 0.003), r).outcome, Outcome::unresolved);  // the upper bound is 0.0037
   EXPECT_EQ(verdict(claim(ClaimKind::equivalent, 0.0003), r).outcome, Outcome::fails);      // the lower bound is 0.0003+
 }
@@ -78,20 +79,41 @@ TEST(Verdict, OneSeedOrAMissingRunSayNothing) {
   auto r = results({{"a", {2.0, 2.0}}, {"b", {2.0, 2.0}}});
   r[3].status = "partial";
   const Verdict v = verdict(claim(ClaimKind::equivalent, 0.01), r);
-  EXPECT_EQ(v.outcome, Outcome::unresolved);
+  EXPECT_STREQ(outcome_text(v.outcome), "not finished");
   EXPECT_NE(v.text.find("b-s1"), std::string::npos) << v.text;
+  r[3].status = "absent";
+  EXPECT_STREQ(outcome_text(verdict(claim(ClaimKind::equivalent, 0.01), r).outcome), "not run");
+  r[3].status = "failed", r[3].ended = "not finite at step 7";
+  EXPECT_NE(verdict(claim(ClaimKind::equivalent, 0.01), r).text.find("failed: not finite at step 7"), std::string::npos);
 }
 
-TEST(Verdict, PooledSpreadCountsPairsThatShareARunForLess) {
-  const auto r = results({{"a", {2.001, 2.102, 2.203}}, {"c", {2.003, 2.102, 2.201}}, {"b", {2.0, 2.1, 2.2}}});
+// Claims a against b, and c against `reference`, by one spread.
+std::vector<Verdict> pooled_verdicts(const std::vector<Result>& r, const std::string& reference) {
   Claim second = claim(ClaimKind::equivalent, 0.01);
   second.arm = "c";
+  second.reference = reference;
   Margins margins;
   margins.pooled = true;
   margins.claims = {claim(ClaimKind::equivalent, 0.01), second};
-  const Verdict v = judge(margins, r).at(0);
-  // Both pairs have variance 1e-6; 4 degrees of freedom count as 4 / (1 + 1/4).
-  EXPECT_NEAR(v.detectable, student_quantile(0.95, 3.2) * 0.001 / std::sqrt(3.0), 1e-9);
+  return judge(margins, r);
+}
+
+TEST(Verdict, PooledSpreadCountsPairsThatShareARunForLess) {
+  // Variances 1e-6 and 4e-6, pooled 2.5e-6.
+  const auto r = results({{"a", {2.001, 2.102, 2.203}}, {"c", {2.004, 2.102, 2.2}}, {"b", {2.0, 2.1, 2.2}}, {"d", {2.0, 2.1, 2.2}}});
+  const auto half = [](const Verdict& v) { return v.high - v.mean; };
+  const double error = std::sqrt(2.5e-6 / 3);
+  // 4 degrees of freedom count as 4 / (1 + 1/4) where both pairs have b, and as 4 where they share nothing.
+  EXPECT_NEAR(half(pooled_verdicts(r, "b").at(0)), student_quantile(0.95, 3.2) * error, 1e-9);
+  EXPECT_NEAR(half(pooled_verdicts(r, "d").at(0)), student_quantile(0.95, 4) * error, 1e-9);
+}
+
+TEST(Verdict, NoisyPairIsJudgedByItsOwnSpread) {
+  // c - b: 0.031, 0.034, 0.037; own variance 9e-6, pooled 5e-6 with more degrees of freedom.
+  const auto r = results({{"a", {2.001, 2.102, 2.203}}, {"c", {2.031, 2.134, 2.237}}, {"b", {2.0, 2.1, 2.2}}});
+  const Verdict noisy = pooled_verdicts(r, "b").at(1);
+  EXPECT_NEAR(noisy.high - noisy.mean, student_quantile(0.95, 2) * std::sqrt(9e-6 / 3), 1e-9);
+  EXPECT_NE(noisy.text.find("own spread"), std::string::npos) << noisy.text;
 }
 
 TEST(Verdict, SlopeOverTheArmsOrder) {
