@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <map>
 #include <random>
 #include <set>
 
 #include "kernels/common/check.h"
+#include "src/sweep/student.h"
 
 namespace moba::sweep {
 namespace {
@@ -188,10 +190,36 @@ double quantile(std::vector<double>& sorted, double p) {
   return sorted[below] + (at - static_cast<double>(below)) * (sorted[above] - sorted[below]);
 }
 
-// value - t_high * error .. value - t_low * error
-Interval studentised(std::vector<double> t, double value, double error, double level) {
-  std::sort(t.begin(), t.end());
-  return {value - quantile(t, 0.5 + level / 2) * error, value - quantile(t, 0.5 - level / 2) * error};
+// One point for each size: the mean over its seeds of the residuals from the curve, on the curve.
+Data by_size(const Data& d, const Curve& c) {
+  std::map<double, std::pair<double, int>> sums;
+  for (size_t i = 0; i < d.size(); ++i) {
+    auto& [sum, count] = sums[d.x[i]];
+    sum += d.y[i] - c.log_loss(d.x[i]);
+    count += 1;
+  }
+  Data out;
+  out.centre = d.centre;
+  for (const auto& [x, s] : sums) {
+    out.x.push_back(x);
+    out.y.push_back(c.log_loss(x) + s.first / s.second);
+  }
+  return out;
+}
+
+// A parameter's value and standard error, and (value' - value) / error' of every bootstrap sample.
+struct Estimate {
+  double value = 0, error = 0;
+  std::vector<double> t;
+  void sample(double again, double own_error) { t.push_back((again - value) / own_error); }
+};
+
+// Hull of value - t_high * error .. value - t_low * error by the bootstrap's t and by Student's.
+Interval hull(Estimate e, double level, double degrees) {
+  std::sort(e.t.begin(), e.t.end());
+  const double student = student_quantile(0.5 + level / 2, degrees);
+  return {e.value - std::max(student, quantile(e.t, 0.5 + level / 2)) * e.error,
+          e.value - std::min(-student, quantile(e.t, 0.5 - level / 2)) * e.error};
 }
 
 void check_points(const std::vector<ScalingPoint>& points, bool irreducible) {
@@ -217,39 +245,48 @@ Law fit_law(const std::vector<ScalingPoint>& points, bool irreducible) {
 }
 
 Fit fit_with_intervals(const std::vector<ScalingPoint>& points, const FitOptions& options) {
+  constexpr Interval kNone = {-INFINITY, INFINITY};
   check_points(points, options.irreducible);
   const Data d = centred(points);
   const Curve c = fit_curve(d, options.irreducible);
-  const Errors errors = standard_errors(d, c, options.irreducible);
+  const Data sizes = by_size(d, c);
+  const int parameters = options.irreducible ? 3 : 2;
   Fit out;
   out.law = as_law(c, d.centre);
+  out.a = out.b = out.irreducible = kNone;
   out.points = static_cast<int64_t>(points.size());
+  out.sizes = static_cast<int64_t>(sizes.size());
+  out.has_intervals = out.sizes >= parameters + 2;
   for (size_t i = 0; i < d.size(); ++i) out.residual += square(d.y[i] - c.log_loss(d.x[i])) / static_cast<double>(d.size());
   out.residual = std::sqrt(out.residual);
+  if (!out.has_intervals) return out;
 
-  const std::vector<double> errors_to_draw = residuals(d, c, options.irreducible ? 3 : 2);
+  const Errors errors = standard_errors(sizes, c, options.irreducible);
+  Estimate a{log_a(c, d), errors.log_a, {}}, b{c.slope, errors.slope, {}}, e{c.e, errors.e, {}};
+  std::vector<double> terms;
+  const std::vector<double> errors_to_draw = residuals(sizes, c, parameters);
   std::mt19937_64 random(options.seed);
-  std::vector<double> a, b, e, terms;
   for (int s = 0; s < options.samples; ++s) {
-    Data drawn = d;
+    Data drawn = sizes;
     // Modulo, not a library's distribution: the same numbers everywhere.
-    for (size_t i = 0; i < d.size(); ++i) drawn.y[i] = c.log_loss(d.x[i]) + errors_to_draw[random() % d.size()];
+    for (size_t i = 0; i < drawn.size(); ++i) drawn.y[i] = c.log_loss(drawn.x[i]) + errors_to_draw[random() % drawn.size()];
     const Curve again = fit_curve(drawn, options.irreducible);
     const Errors own = standard_errors(drawn, again, options.irreducible);
-    a.push_back((log_a(again, d) - log_a(c, d)) / own.log_a);
-    b.push_back((again.slope - c.slope) / own.slope);
-    if (options.irreducible) e.push_back((again.e - c.e) / own.e), terms.push_back(again.e);
+    a.sample(log_a(again, d), own.log_a);
+    b.sample(again.slope, own.slope);
+    e.sample(again.e, own.e);
+    terms.push_back(again.e);
   }
-  const Interval in_logs = studentised(a, log_a(c, d), errors.log_a, options.level);
+  const auto degrees = static_cast<double>(out.sizes - parameters);
+  const Interval in_logs = hull(std::move(a), options.level, degrees);
   out.a = {std::exp(in_logs.low), std::exp(in_logs.high)};
-  out.b = studentised(b, c.slope, errors.slope, options.level);
-  if (options.irreducible) {
-    out.irreducible = studentised(e, c.e, errors.e, options.level);
-    out.irreducible.low = std::max(0.0, out.irreducible.low);
-    // At the boundary e = 0 the studentised interval shrinks to nothing; what the samples found still bounds it.
-    std::sort(terms.begin(), terms.end());
-    out.irreducible.high = std::max(out.irreducible.high, quantile(terms, 0.5 + options.level / 2));
-  }
+  out.b = hull(std::move(b), options.level, degrees);
+  if (!options.irreducible) return out;
+  out.irreducible = hull(std::move(e), options.level, degrees);
+  out.irreducible.low = std::max(0.0, out.irreducible.low);
+  // At the boundary e = 0 the studentised interval shrinks to nothing; what the samples found still bounds it.
+  std::sort(terms.begin(), terms.end());
+  out.irreducible.high = std::max(out.irreducible.high, quantile(terms, 0.5 + options.level / 2));
   return out;
 }
 

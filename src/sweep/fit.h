@@ -1,9 +1,11 @@
 // Scaling laws: L(C) = a * C^b, and with an irreducible term L(C) = e + a * C^b. C in PFLOP/s-days (8.64e19 FLOPs), L in nats.
 //
 // Fit: the Huber loss of log L is least (delta kHuber, as in arXiv 2203.15556), so that one diverged run does not bend the curve.
-// Intervals: bootstrap of residuals. The points' C are kept, as they were chosen and not drawn; residuals are divided by
-// sqrt(1 - leverage) and centred, and the law is fitted again `samples` times. Intervals are studentised (bootstrap-t): plain
-// percentiles are too narrow at the handful of sizes that a scaling run has.
+// Intervals: the seeds of one size are one observation, since what a size deviates by is common to them and no seed tells it. Of the sizes'
+// mean residuals come two intervals, and their hull is given:
+// - bootstrap of residuals: the sizes' C are kept, as they were chosen and not drawn; residuals are divided by sqrt(1 - leverage) and
+//   centred, the law is fitted again `samples` times, and the interval is studentised (bootstrap-t);
+// - Student's t with (sizes - parameters) degrees of freedom: at a handful of sizes the bootstrap draws from too few residuals.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -26,7 +28,7 @@ struct Law {
 };
 
 struct Interval {
-  double low = 0, high = 0;
+  double low = 0, high = 0;  // not finite: too few sizes
 };
 
 struct FitOptions {
@@ -40,7 +42,8 @@ struct Fit {
   Law law;
   Interval a, b, irreducible;
   double residual = 0;  // root mean square of log residuals
-  int64_t points = 0;
+  int64_t points = 0, sizes = 0;
+  bool has_intervals = false;  // there are enough sizes for them: two more than parameters
 };
 
 Law fit_law(const std::vector<ScalingPoint>& points, bool irreducible);

@@ -1,4 +1,4 @@
-// moba-sweep fit: scaling laws of a results.csv, one per group of arms.
+// moba-sweep fit: scaling laws of a results.csv, one per group of arms. Groups of too few sizes are left out with a note.
 #pragma once
 #include <map>
 #include <string>

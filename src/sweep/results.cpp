@@ -194,6 +194,7 @@ CsvTable read_csv(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file || fs::is_directory(path)) throw Error(fmt::format("{}: cannot be read", path), ExitCode::corrupt_input);
   CsvTable out;
+  out.path = path;
   if (!read_record(file, out.columns))
     throw Error(fmt::format("{}: empty; expected a results.csv of moba-sweep", path), ExitCode::corrupt_input);
   int line = 1;

@@ -34,6 +34,7 @@ void write_results(const std::string& path, const std::vector<Result>& results);
 
 // A table as text: every cell by row and column name. Error(corrupt_input) if the file is none.
 struct CsvTable {
+  std::string path;
   std::vector<std::string> columns;
   std::vector<std::map<std::string, std::string>> rows;
 };

@@ -42,7 +42,7 @@ int parse_and_run(int argc, char** argv) {
     app.add_option("--flops", fitting.flops, "Count of FLOPs: 6nd, or attention (all matrices and the attention computed)")
         .one_of({"6nd", "attention"})
         .show_default();
-    app.add_option("--level", fitting.level, "Level of the bootstrap intervals, two-sided").share().show_default();
+    app.add_option("--level", fitting.level, "Level of the intervals, two-sided").share().show_default();
     app.add_option("--samples", fitting.samples, "Bootstrap samples").range(20, 100000).show_default();
     app.add_flag("--json", fitting.json, "One JSON object");
   } else {
