@@ -65,12 +65,14 @@ std::string take(std::vector<std::string>& arguments, const std::string& key) {
 
 class Opener {
  public:
-  Opener(Sweep& sweep, std::string output_dir) : sweep_(sweep), output_dir_(std::move(output_dir)) {}
+  Opener(Sweep& sweep, std::string output_dir, const std::vector<std::string>& only)
+      : sweep_(sweep), output_dir_(std::move(output_dir)), only_(only) {}
 
   void add(const Arm& arm, uint64_t seed) {
     ArmRun run;
     run.arm = arm;
     run.seed = seed;
+    run.asked = only_.empty() || std::find(only_.begin(), only_.end(), arm.name) != only_.end();
     run.name = fmt::format("{}-s{}", arm.name.empty() ? "run" : arm.name, seed);
     try {
       std::string parent = output_dir_;
@@ -98,7 +100,7 @@ class Opener {
     const std::vector<std::string> missing = missing_inputs(run.recipe);
     const bool has_start = !run.recipe.init_from.empty(), start_missing = has_start && !std::filesystem::exists(run.recipe.init_from);
     const bool data_missing = missing.size() > (start_missing ? 1 : 0);
-    for (const std::string& line : missing) {
+    for (const std::string& line : run.asked ? missing : std::vector<std::string>{}) {
       // Places in base recipes differ from arm to arm; the file that is missing is the same.
       const size_t key = line.find(": ");
       const std::string what = line.substr(key == std::string::npos ? 0 : key + 2);
@@ -127,13 +129,21 @@ class Opener {
 
   Sweep& sweep_;
   std::string output_dir_;
-  std::vector<std::string> errors_;
+  std::vector<std::string> only_, errors_;
   std::map<std::string, std::string> start_hashes_;
 };
 
+void check_only(const std::vector<Arm>& arms, const std::vector<std::string>& only) {
+  std::vector<std::string> names;
+  for (const Arm& arm : arms) names.push_back(arm.name);
+  for (const std::string& name : only)
+    MOBA_CHECK(std::find(names.begin(), names.end(), name) != names.end(), "--only: there is no arm '{}'; arms are {}", name,
+               fmt::join(names, ", "));
+}
+
 }  // namespace
 
-Sweep open_sweep(const std::string& file, const std::vector<std::string>& command_line) {
+Sweep open_sweep(const std::string& file, const std::vector<std::string>& command_line, const std::vector<std::string>& only) {
   std::vector<std::string> rest = command_line;
   Sweep sweep;
   sweep.name = take(rest, "run.name");
@@ -141,7 +151,8 @@ Sweep open_sweep(const std::string& file, const std::vector<std::string>& comman
   MOBA_CHECK(take(rest, "run.seed").empty(), "run.seed: a sweep runs every arm with each of its seeds; give seeds=[1, 2]");
   sweep.file = read_sweep(file, rest);
   if (sweep.name.empty()) sweep.name = sweep.file.name;
-  Opener opener(sweep, output_dir);
+  check_only(sweep.file.arms, only);
+  Opener opener(sweep, output_dir, only);
   for (const uint64_t seed : sweep.file.seeds)
     for (const Arm& arm : sweep.file.arms) opener.add(arm, seed);
   opener.throw_errors();

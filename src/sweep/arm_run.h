@@ -17,6 +17,7 @@ inline constexpr const char* kVocabulary = "model.vocab_size";
 struct ArmRun {
   Arm arm;
   uint64_t seed = 0;
+  bool asked = true;                   // false: --only names other arms; its results count, but it is not run
   std::string name;                    // ARM-sSEED, the run's name and folder
   std::vector<std::string> arguments;  // of moba-train, program name left out
   Recipe recipe;
@@ -34,7 +35,8 @@ struct Sweep {
   std::string folder() const { return output_dir + "/" + name; }
 };
 
-// Reads the sweep file and every arm's recipe. Error(usage) with every error, a line each; missing inputs are only listed.
-Sweep open_sweep(const std::string& file, const std::vector<std::string>& command_line);
+// Reads the sweep file and every arm's recipe. Error(usage) with every error, a line each; missing inputs are only listed. `only`: the
+// arms to run; empty: all.
+Sweep open_sweep(const std::string& file, const std::vector<std::string>& command_line, const std::vector<std::string>& only = {});
 
 }  // namespace moba::sweep

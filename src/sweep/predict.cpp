@@ -20,7 +20,8 @@ RunCost cost_of(const Recipe& recipe) {
   return predict_cost(resolved, precision.dtype);
 }
 
-std::string state_text(const RunStatus& s) {
+std::string state_text(const RunStatus& s, bool asked) {
+  if (!asked && s.state != RunState::finished) return "not asked for";
   switch (s.state) {
     case RunState::absent: return "to do";
     case RunState::partial: return fmt::format("{}/{}", s.step, s.total_steps);
@@ -59,12 +60,12 @@ void refresh_statuses(const Sweep& sweep, int jobs, Prediction& p) {
   for (size_t i = 0; i < sweep.runs.size(); ++i) {
     const RunCost& cost = p.costs[i];
     const RunStatus status = run_status(sweep.runs[i].recipe);
-    const bool finished = status.state == RunState::finished;
+    const bool finished = status.state == RunState::finished, to_do = !finished && sweep.runs[i].asked;
     const double done = static_cast<double>(status.step) / static_cast<double>(std::max<int64_t>(1, cost.steps));
     p.statuses.push_back(status);
-    p.seconds_left.push_back(finished ? 0 : (1 - done) * cost.seconds);
+    p.seconds_left.push_back(to_do ? (1 - done) * cost.seconds : 0);
     p.seconds += p.seconds_left.back();
-    if (finished) continue;
+    if (!to_do) continue;
     p.disk_bytes += cost.kept_checkpoints * cost.checkpoint_bytes;
     memory.push_back(cost.memory_bytes);
   }
@@ -85,7 +86,7 @@ std::string prediction_table(const Sweep& sweep, const Prediction& p, int jobs) 
     out += fmt::format("  {:<{}}  {:>9} {:>9} {:>10.2e} {:>10.2e} {:>9} {:>9}  {}\n", sweep.runs[i].name, width,
                        format_count(static_cast<double>(c.parameters - c.embedding_parameters)),
                        format_count(static_cast<double>(c.tokens)), c.flops_6nd, c.flops, format_gib(static_cast<double>(c.memory_bytes)),
-                       format_duration(c.seconds), state_text(p.statuses[i]));
+                       format_duration(c.seconds), state_text(p.statuses[i], sweep.runs[i].asked));
   }
   out += fmt::format(
       "  params: without embeddings; 6ND, with attn: FLOPs of the run; time: at {:.0f} % of the measured peak of {:.0f} GFLOP/s\n",

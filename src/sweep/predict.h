@@ -13,7 +13,7 @@ struct Prediction {
   std::vector<RunCost> costs;        // of each run, whole
   std::vector<RunStatus> statuses;   // of each run
   std::vector<double> seconds_left;  // of each run
-  double seconds = 0;                // of all that is left; the machine is shared, so jobs do not change it
+  double seconds = 0;                // of all that is left to do; the machine is shared, so jobs do not change it
   int64_t disk_bytes = 0;            // of all checkpoints still to be written
   int64_t memory_bytes = 0;          // of the largest `jobs` processes together
 };

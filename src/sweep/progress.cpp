@@ -19,6 +19,7 @@ const char* stage_name(Stage stage) {
     case Stage::finished: return "done";
     case Stage::failed: return "failed";
     case Stage::stopped: return "stopped";
+    case Stage::not_asked: return "not asked for";
   }
   return "";
 }
@@ -63,13 +64,15 @@ void Progress::update(const std::vector<RunView>& views, double eta_seconds) {
   size_t width = 4;
   for (const ArmRun& run : sweep_.runs) width = std::max(width, run.name.size());
   const auto done = std::count_if(views.begin(), views.end(), [](const RunView& v) { return v.stage == Stage::finished; });
+  const auto left_out = std::count_if(views.begin(), views.end(), [](const RunView& v) { return v.stage == Stage::not_asked; });
   std::vector<std::string> lines;
   const winsize size = screen();
   // A long table shows what is running; the rest is counted in the last line.
   const bool all = terminal_ && views.size() + 2 <= size.ws_row;
   for (size_t i = 0; i < views.size(); ++i)
     if (all || views[i].stage == Stage::running) lines.push_back(run_line(sweep_.runs[i], views[i], width));
-  lines.push_back(fmt::format("{} of {} runs done, about {} left", done, views.size(), format_duration(eta_seconds)));
+  lines.push_back(
+      fmt::format("{} of {} runs done, about {} left", done, static_cast<int64_t>(views.size()) - left_out, format_duration(eta_seconds)));
   erase();
   for (const std::string& line : lines) fmt::print("{}\n", terminal_ ? line.substr(0, size.ws_col - 1) : line);
   std::fflush(stdout);

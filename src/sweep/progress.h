@@ -8,7 +8,7 @@
 
 namespace moba::sweep {
 
-enum class Stage : uint8_t { waiting, running, finished, failed, stopped };
+enum class Stage : uint8_t { waiting, running, finished, failed, stopped, not_asked };
 
 struct RunView {
   Stage stage = Stage::waiting;

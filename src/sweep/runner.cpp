@@ -33,6 +33,7 @@ class Runner {
         children_(sweep.runs.size()) {
     for (size_t i = 0; i < views_.size(); ++i) {
       views_[i].status = prediction.statuses[i];
+      if (!sweep.runs[i].asked) views_[i].stage = Stage::not_asked;
       if (views_[i].status.state == RunState::finished) views_[i].stage = Stage::finished;
     }
     make_run_folder(sweep.folder() + "/logs");

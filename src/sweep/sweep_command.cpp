@@ -66,7 +66,7 @@ void require_costs(const Record& record, Sweep& sweep) {
 }  // namespace
 
 ExitCode run_sweep(const SweepOptions& options) {
-  Sweep sweep = open_sweep(options.file, options.overrides);
+  Sweep sweep = open_sweep(options.file, options.overrides, options.only);
   sweep.command_line = options.command_line;
   if (!options.dry_run && !options.report_only) require_inputs(sweep);
   std::vector<std::string> notes;

@@ -10,6 +10,7 @@ namespace moba::sweep {
 struct SweepOptions {
   std::string file;
   std::vector<std::string> overrides;
+  std::vector<std::string> only;  // arms to run; empty: all
   int jobs = 1;
   bool dry_run = false, report_only = false;
   std::string command_line;

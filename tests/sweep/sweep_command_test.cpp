@@ -108,6 +108,22 @@ TEST_F(SweepCommand, ReportTellsHowTheRunsWereMade) {
   EXPECT_TRUE(has(report(), "Machines: ") && has(report(), "Old "));
 }
 
+TEST_F(SweepCommand, OnlyTheArmsAskedForRun) {
+  write_sweep(kTwoArms);
+  const Outcome unknown = sweep("--only a,c");
+  EXPECT_EQ(unknown.code, 2);
+  EXPECT_TRUE(has(unknown.output, "--only: there is no arm 'c'; arms are a, b")) << unknown.output;
+  const Outcome one = sweep("--only a");
+  ASSERT_EQ(one.code, 0) << one.output;
+  EXPECT_TRUE(has(one.output, "a equals b: not run")) << one.output;
+  EXPECT_TRUE(has(one.output, "not asked for")) << one.output;
+  EXPECT_FALSE(fs::exists(path("runs/s/b-s1")));
+  const Outcome other = sweep("--only b");
+  ASSERT_EQ(other.code, 0) << other.output;
+  EXPECT_EQ(results().rows.at(0).at("status") + results().rows.at(1).at("status"), "finishedfinished");
+  EXPECT_FALSE(has(report(), "differ from those"));
+}
+
 TEST_F(SweepCommand, LaterSeedsAreNoted) {
   write_sweep(kTwoArms);
   ASSERT_EQ(sweep("'seeds=[1]'").code, 0);

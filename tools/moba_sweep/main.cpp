@@ -2,7 +2,9 @@
 #include <algorithm>
 #include <cctype>
 #include <cstring>
+#include <sstream>
 #include <string>
+#include <vector>
 
 #include "src/sweep/fit_command.h"
 #include "src/sweep/sweep_command.h"
@@ -28,11 +30,20 @@ std::string joined(int argc, char** argv) {
   return out;
 }
 
+std::vector<std::string> words(const std::string& text) {
+  std::vector<std::string> out;
+  std::istringstream in(text);
+  for (std::string word; std::getline(in, word, ',');)
+    if (!word.empty()) out.push_back(word);
+  return out;
+}
+
 int parse_and_run(int argc, char** argv) {
   // `fit` is a word of its own, everything else a sweep file.
   const bool fit = argc > 1 && std::string(argv[1]) == "fit";
   sweep::SweepOptions run;
   sweep::FitCommand fitting;
+  std::string only;
   const CommandLine app{
       fit ? "Fits scaling laws L(C) = a*C^b and e + a*C^b to a results.csv" : "Runs a recipe over a grid of overrides, arms and seeds",
       fit ? "moba-sweep fit" : "moba-sweep"};
@@ -49,6 +60,7 @@ int parse_and_run(int argc, char** argv) {
     app.add_option("sweep", run.file, "Sweep file (recipes/ablation_granularity_mini.yaml)").required();
     app.add_option("overrides", run.overrides,
                    "section.key=value for every arm, values in YAML; also seeds=[1, 2], run.name, run.output_dir");
+    app.add_option("--only", only, "Run these arms only (ARM,ARM); results of the others count where they are there");
     app.add_option("--jobs", run.jobs, "Trainings at a time; they share the threads").range(1, 1024).show_default();
     app.add_flag("--dry-run", run.dry_run, "Check everything, print the table of runs with time, memory and disk, then stop");
     app.add_flag("--report", run.report_only, "Write results.csv and the report from what is there, start nothing");
@@ -58,6 +70,7 @@ int parse_and_run(int argc, char** argv) {
   }
   run.command_line = joined(argc, argv);
   if (const auto code = app.parse(fit ? argc - 1 : argc, fit ? argv + 1 : argv)) return *code;
+  run.only = words(only);
   return static_cast<int>(fit ? sweep::run_fit(fitting) : sweep::run_sweep(run));
 }
 
