@@ -10,8 +10,8 @@
 //
 // Saved for backward: out, lse, selected. Workspace: O(T) per head; no [T, T] and no [T, N].
 // dtypes: f32 and bf16 (products of bf16 values, sums in fp32); f64 by the reference only.
-// Determinism: bits do not depend on threads, nor on what a sequence is packed with. Masked keys are never multiplied in,
-// so a NaN in one token stays where causality allows.
+// Determinism: bits do not depend on threads, nor on what a sequence is packed with. A masked key has weight 0 while its values are
+// finite and is left out otherwise, so a NaN in one token stays where causality allows.
 #pragma once
 #include "kernels/common/dispatch.h"
 
