@@ -287,6 +287,9 @@ Fit fit_with_intervals(const std::vector<ScalingPoint>& points, const FitOptions
   // At the boundary e = 0 the studentised interval shrinks to nothing; what the samples found still bounds it.
   std::sort(terms.begin(), terms.end());
   out.irreducible.high = std::max(out.irreducible.high, quantile(terms, 0.5 + options.level / 2));
+  // What no model can do better than lies below what the models do.
+  const auto less = [](const ScalingPoint& p, const ScalingPoint& q) { return p.loss < q.loss; };
+  out.irreducible.high = std::min(out.irreducible.high, std::min_element(points.begin(), points.end(), less)->loss);
   return out;
 }
 

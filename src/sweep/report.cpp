@@ -3,7 +3,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <sstream>
 
 #include "src/interop/hashed_file.h"
 #include "src/sweep/child.h"
@@ -17,6 +19,23 @@ namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
 ordered_json optional_number(const std::optional<double>& v) { return v && std::isfinite(*v) ? ordered_json(*v) : ordered_json(nullptr); }
+
+// The comment at the top of a sweep file, line by line: what the sweep is about.
+std::vector<std::string> header_comment(const std::string& source) {
+  std::vector<std::string> out;
+  std::istringstream in(source);
+  for (std::string line; std::getline(in, line) && line.starts_with("#");)
+    out.push_back(line.substr(std::min(line.size(), line.find_first_not_of("# "))));
+  return out;
+}
+
+std::vector<std::string> training_files(const Recipe& recipe) {
+  std::vector<std::string> out;
+  for (const StageRecipe& stage : recipe.stages)
+    for (const SamplerConfig::Source& source : stage.sources)
+      if (std::find(out.begin(), out.end(), source.path) == out.end()) out.push_back(source.path);
+  return out;
+}
 
 ordered_json result_json(const Result& r) {
   ordered_json out = {{"arm", r.arm},       {"seed", r.seed},   {"group", r.group},           {"run", r.run},     {"folder", r.folder},
@@ -92,7 +111,7 @@ Report write_report(const Sweep& sweep, const Record& record, const std::vector<
   Report out;
   out.verdicts = judge(sweep.file.margins, results);
   const Margins& m = sweep.file.margins;
-  ordered_json data = {{"name", sweep.name}, {"sweep_file", sweep.file.file}};
+  ordered_json data = {{"name", sweep.name}, {"sweep_file", sweep.file.file}, {"header", header_comment(sweep.file.source)}};
   // Of the last start, not of whoever writes the report.
   data["command_line"] = record.json.value("command_line", "");
   data["git_commit"] = git_commit();
@@ -119,6 +138,7 @@ Report write_report(const Sweep& sweep, const Record& record, const std::vector<
                             {"attn", arm.attention.value_or("")},
                             {"hybrid_layers", arm.hybrid_layers.value_or("")},
                             {"overrides", overrides},
+                            {"data", training_files(sweep.runs[i].recipe)},
                             {"parameters", cost.parameters - cost.embedding_parameters},
                             {"tokens", cost.tokens},
                             {"sequence_length", sweep.runs[i].recipe.stages.front().sequence_length},

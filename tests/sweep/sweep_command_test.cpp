@@ -124,6 +124,16 @@ TEST_F(SweepCommand, OnlyTheArmsAskedForRun) {
   EXPECT_FALSE(has(report(), "differ from those"));
 }
 
+TEST_F(SweepCommand, ReportTellsAStrangerWhatTheSweepIsAbout) {
+  write_sweep(kTwoArms);
+  folder_.write("s.yaml", "# Two small arms: MoBA beside full attention.\n# Command: moba-sweep s.yaml\n" + whole(path("s.yaml")));
+  ASSERT_EQ(sweep("--report").code, 0);
+  EXPECT_TRUE(has(report(), "<h1>Two small arms</h1><p>MoBA beside full attention.</p>"));
+  EXPECT_TRUE(has(report(), "<th class=w>what it changes</th>") && has(report(), "<td class=w>attn: full</td>"));
+  EXPECT_TRUE(has(report(), path("train.h5") + "</td><td class=n>20,"));
+  EXPECT_TRUE(has(report(), "Common to all arms: train.max_steps: 4"));
+}
+
 TEST_F(SweepCommand, LaterSeedsAreNoted) {
   write_sweep(kTwoArms);
   ASSERT_EQ(sweep("'seeds=[1]'").code, 0);

@@ -34,9 +34,9 @@ def power(value):
 class Frame:
     """Axes, grid and labels; collects elements."""
 
-    def __init__(self, title, width, height, right=20):
+    def __init__(self, title, width, height, right=20, top=34):
         self.width, self.height = width, height
-        self.left, self.right, self.top, self.bottom = 66, width - right, 34, height - 46
+        self.left, self.right, self.top, self.bottom = 66, width - right, top, height - 46
         self.out = [f"<svg viewBox='0 0 {width} {height}' width='100%' role='img' aria-label='{html.escape(title, True)}' "
                     f"{svg.FONT} fill='{svg.INK}'><text x='{self.left}' y='18' font-weight='600'>{html.escape(title)}</text>"]
 
@@ -62,16 +62,21 @@ class Frame:
         return "".join(self.out) + "</svg>"
 
 
-def category_chart(title, points, baseline, x_label, y_label, line_colour, width=430, height=300, least_span=0):
-    """points: list of (label, [values]); the mean is drawn, single values as dots, their range as a bar. baseline: (label, [values]) or None.
-
-    least_span: the axis covers at least this much, so that noise is not blown up.
-    """
+def category_limits(points, baseline, least_span):
     values = [v for _, vs in points for v in vs] + (baseline[1] if baseline else [])
     low, high = min(values), max(values)
-    grow = max(0.0, least_span - (high - low)) / 2 + 0.1 * max(high - low, 1e-4)
-    f = Frame(title, width, height)
-    y = svg.Axis(low - grow, high + grow, f.bottom, f.top)
+    span = max(least_span, 1.2 * max(high - low, 1e-4))
+    return (low + high - span) / 2, (low + high + span) / 2
+
+
+def category_chart(title, points, baseline, x_label, y_label, line_colour, width=430, height=310, least_span=0, limits=None):
+    """points: list of (label, [values]); the mean is drawn, single values as dots, their range as a bar. baseline: (label, [values]) or None.
+
+    least_span: the axis covers at least this much, so that noise is not blown up. limits: the axis itself.
+    """
+    low, high = limits or category_limits(points, baseline, least_span)
+    f = Frame(title, width, height, top=52 if baseline else 34)
+    y = svg.Axis(low, high, f.bottom, f.top)
     f.y_axis(y, y.ticks(), y_label)
     step = (f.right - f.left) / len(points)
     xs = [f.left + (i + 0.5) * step for i in range(len(points))]
@@ -82,7 +87,9 @@ def category_chart(title, points, baseline, x_label, y_label, line_colour, width
             top, under = y(max(baseline[1])), y(min(baseline[1]))
             f.add(f"<rect x='{f.left}' width='{f.right - f.left}' y='{top:.1f}' height='{max(0.5, under - top):.1f}' fill='{svg.FAINT}' opacity='.15'/>")
         f.add(f"<line x1='{f.left}' x2='{f.right}' y1='{y(mean):.1f}' y2='{y(mean):.1f}' stroke='{svg.FAINT}' stroke-width='2' stroke-dasharray='6 4'/>")
-        f.add(f"<text x='{f.right}' y='{y(mean) - 5:.1f}' text-anchor='end' fill='{svg.FAINT}' font-weight='600'>{html.escape(baseline[0])}</text>")
+        # Its name stands in a legend: at the line it would cover what lies near it.
+        f.add(f"<line x1='{f.left}' x2='{f.left + 26}' y1='34' y2='34' stroke='{svg.FAINT}' stroke-width='2' stroke-dasharray='6 4'/>"
+              f"<text x='{f.left + 32}' y='38' fill='{svg.FAINT}'>{html.escape(baseline[0])}</text>")
     drawn = [(x, vs) for x, (_, vs) in zip(xs, points) if vs]
     path = " ".join(f"{x:.1f},{y(sum(vs) / len(vs)):.1f}" for x, vs in drawn)
     f.add(f"<polyline points='{path}' fill='none' stroke='{line_colour}' stroke-width='2'/>")
@@ -95,9 +102,10 @@ def category_chart(title, points, baseline, x_label, y_label, line_colour, width
 
 
 def flops_chart(title, series, laws, x_label, y_label, width=680, height=360):
-    """Log axes. series: list of {name, colour, points: [(flops, loss)], joined}; laws: list of {name, colour, at: function, dashed}."""
+    """Log axes. series: list of {name, colour, points: [(flops, loss)], joined}; laws: list of {colour, at: function, dash, name}; a name is written at the end."""
     points = [p for s in series for p in s["points"]]
-    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    xs = [p[0] for p in points]
+    ys = [p[1] for p in points] + [law["at"](c) for law in laws if "name" in law for c in (min(xs), max(xs))]
     f = Frame(title, width, height, right=150)
     low, high = min(xs), max(xs)
     x = svg.Axis(low / 1.15, high * 1.15, f.left, f.right, 10)
@@ -114,8 +122,10 @@ def flops_chart(title, series, laws, x_label, y_label, width=680, height=360):
     for law in laws:
         steps = [low * (high / low) ** (i / 60) for i in range(61)]
         path = " ".join(f"{x(c):.1f},{y(law['at'](c)):.1f}" for c in steps if y.low <= law["at"](c) <= y.high)
-        dash = " stroke-dasharray='5 4'" if law.get("dashed") else ""
-        f.add(f"<polyline points='{path}' fill='none' stroke='{law['colour']}' stroke-width='2'{dash}/>")
+        dash = f" stroke-dasharray='{law['dash']}'" if law.get("dash") else ""
+        f.add(f"<polyline points='{path}' fill='none' stroke='{law['colour']}' stroke-width='{1.3 if 'name' in law else 2}'{dash}/>")
+        if "name" in law:
+            ends.append((y(law["at"](high)), law["name"], law["colour"]))
     for placed, (_, name, ink) in zip(svg.spread_labels([e[0] for e in ends], 15, f.top, f.bottom), ends):
         f.add(f"<text x='{f.right + 8}' y='{placed + 4:.1f}' fill='{ink}' font-weight='600'>{html.escape(name)}</text>")
     return f.text()
