@@ -74,12 +74,11 @@ RowMass row_mass(const std::vector<double>& prefix, int64_t position, const Reca
 
 void add(MassKept& sum, const RowMass& row) {
   sum.queries += 1;
+  if (!row.skipping) return;
+  sum.skipping += 1;
   sum.kept += row.kept;
   sum.best += row.best;
   sum.read += row.read;
-  if (!row.skipping) return;
-  sum.skipping += 1;
-  sum.kept_skipping += row.kept;
 }
 
 }  // namespace
@@ -88,7 +87,6 @@ void MassKept::merge(const MassKept& other) {
   queries += other.queries;
   skipping += other.skipping;
   kept += other.kept;
-  kept_skipping += other.kept_skipping;
   best += other.best;
   read += other.read;
 }

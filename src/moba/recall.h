@@ -13,19 +13,22 @@ struct RecallSetting {
   int64_t chunk_size = 0, topk = 0;  // S, K
 };
 
-// Sums over queries of one layer, head and setting.
+// Sums over queries of one layer, head and setting. Only queries that skip something count: the others keep everything and would hide
+// what is lost, the more so the shorter the sequence.
 struct MassKept {
-  int64_t queries = 0;
-  int64_t skipping = 0;      // queries with more blocks in their past than they read
-  double kept = 0;           // share of mass kept, summed over all queries
-  double kept_skipping = 0;  // the same over skipping queries only
-  double best = 0;           // by the K-1 past blocks of the largest mass, summed over all queries
-  double read = 0;           // share of past tokens read, summed over all queries
+  int64_t queries = 0;   // all
+  int64_t skipping = 0;  // with more blocks in their past than they read
+  double kept = 0;       // share of mass kept, summed over skipping queries
+  double best = 0;       // the same by the K-1 past blocks of the largest mass
+  double read = 0;       // share of past tokens read
   void merge(const MassKept& other);
-  double share() const { return queries ? kept / static_cast<double>(queries) : 1; }
-  double share_skipping() const { return skipping ? kept_skipping / static_cast<double>(skipping) : 1; }
-  double share_best() const { return queries ? best / static_cast<double>(queries) : 1; }
-  double share_read() const { return queries ? read / static_cast<double>(queries) : 1; }
+  double share() const { return of_skipping(kept); }
+  double share_best() const { return of_skipping(best); }
+  double share_read() const { return of_skipping(read); }
+  double share_left_out() const { return queries ? 1 - static_cast<double>(skipping) / static_cast<double>(queries) : 0; }
+
+ private:
+  double of_skipping(double sum) const { return skipping ? sum / static_cast<double>(skipping) : 1; }
 };
 
 // [setting][head] for q [T, H, D] and k [T, Hk, D] of a packed batch. Scores are computed for kRecallRows queries of a head at a time:

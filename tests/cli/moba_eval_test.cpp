@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "src/data/file_io.h"
 #include "src/data/hdf5_file.h"
@@ -269,6 +270,43 @@ TEST_F(MobaEval, OutputsReplaceNothingElse) {
   }
   EXPECT_EQ(read_file(tokens), before);
   EXPECT_TRUE(fs::is_fifo(path("e/pipe")) && fs::is_regular_file(path("e/file")));
+}
+
+TEST_F(MobaEval, RecallTellsMassAndLossOnTheSameSequences) {
+  const std::string data = " --data " + path("validation.h5"), few = data + " --sequence-length 128 --sequences 2";
+  const auto got = json_of(moba_eval("recall --json" + few + " --svg " + path("recall.svg") + " --grid 16,2 16,8 " + run()));
+  EXPECT_EQ(got["checkpoint"], run() + "/checkpoints/step-00000020");
+  EXPECT_EQ(got["attention"], "full attention");
+  EXPECT_EQ(got["sequences"], 2);
+  const auto loss_of = [&](const std::string& attention) {
+    return json_of(moba_eval(loss(run(), "--max-tokens 256 " + attention)))["loss"].get<double>();
+  };
+  EXPECT_NEAR(got["loss"].get<double>(), loss_of("--attn full"), 1e-6);
+  const auto &two = got["settings"][0], &all = got["settings"][1];
+  EXPECT_NEAR(two["queries_left_out"].get<double>(), 0.25, 1e-12);  // the first two of eight blocks
+  EXPECT_LT(two["kept"].get<double>(), two["best_possible"].get<double>());
+  EXPECT_NE(two["loss_moba"], got["loss"]);
+  EXPECT_EQ(all["kept"], 1);
+  EXPECT_NEAR(all["loss_moba"].get<double>(), got["loss"].get<double>(), 1e-6);
+  EXPECT_EQ(all["hybrid_layers_on_average"], "none");
+  const std::string svg = (std::stringstream() << std::ifstream(path("recall.svg")).rdbuf()).str();
+  for (const std::string& part :
+       {run() + "/checkpoints/step-00000020", std::string("the first 2 of"), std::string("full attention"), std::string("100 %")})
+    EXPECT_NE(svg.find(part), std::string::npos) << part;
+  EXPECT_NE(moba_eval("recall " + run() + data + " --sequence-length 256 --grid 16,2").output.find("longer than the 128"),
+            std::string::npos);
+}
+
+TEST_F(MobaEval, RecallLeavesWindowLayersAlone) {
+  const Outcome trained = program(
+      "moba-train",
+      path("tiny.yaml") +
+          " run.name=windowed train.max_steps=1 eval.interval=0 'model.attention.layers=[{layers: [0], type: window, window: 32}]'");
+  ASSERT_EQ(trained.code, 0) << trained.output;
+  const auto got = json_of(
+      moba_eval("recall " + path("runs/windowed") + " --data " + path("validation.h5") + " --sequence-length 128 --json --grid 16,2"));
+  EXPECT_EQ(got["layers"], nlohmann::json({1}));
+  EXPECT_EQ(got["settings"][0]["layers"].size(), 1u);
 }
 
 TEST_F(MobaEval, WrongInputsHaveTheirExitCodes) {

@@ -1,6 +1,10 @@
 // moba-eval: loss, generation, attention recall, dumps for checks, and export of a checkpoint.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <string_view>
+#include <vector>
+
 #include "kernels/common/check.h"
 #include "tools/common/command_line.h"
 #include "tools/common/program.h"
@@ -15,6 +19,21 @@ void add_model_options(const Command& command, ModelOptions& o) {
   command.add_option("--attn", o.attention, "Attention of every layer: full, moba, moba_naive or window");
   command.add_option("--hybrid-layers", o.hybrid_layers, "These layers full, all others MoBA: lastN, firstN, none, all or 0,3,7");
   command.add_option("--precision", o.precision, "Arithmetic of the pass: fp32 or bf16").one_of({"fp32", "bf16"}).show_default();
+}
+
+// --grid takes words until the next option, and would take the checkpoint in `recall --grid 128,3 CHECKPOINT --data X`. What can't be a
+// setting is moved to where it is no option's.
+std::vector<char*> checkpoint_first(int argc, char** argv) {
+  std::vector<char*> out(argv, argv + argc);
+  const auto recall = std::find(out.begin(), out.end(), std::string_view("recall"));
+  const auto grid = std::find(recall, out.end(), std::string_view("--grid"));
+  const auto other = std::find_if(grid, out.end(), [](std::string_view word) {
+    return !word.starts_with("-") && word.find_first_not_of("0123456789,") != std::string_view::npos;
+  });
+  const bool of_grid = grid != out.end() && std::none_of(grid + 1, other, [](std::string_view word) { return word.starts_with("-"); });
+  if (other != out.end() && of_grid) std::rotate(recall + 1, other, other + 1);
+  out.push_back(nullptr);
+  return out;
 }
 
 int run(int argc, char** argv) {
@@ -81,15 +100,17 @@ int run(int argc, char** argv) {
   dump_command.callback([&] { run_dump(model, dump); });
 
   RecallOptions recall;
-  const auto recall_command = app.add_subcommand("recall", "Share of attention mass that MoBA's blocks keep, by layer and head");
+  const auto recall_command =
+      app.add_subcommand("recall", "Attention mass that MoBA's blocks keep, by layer and head, and the loss with MoBA");
   add_model_options(recall_command, model);
   recall_command.add_option("--data", recall.data, "Token dataset, X.h5").required();
   recall_command.add_option("--grid", recall.grid, "Settings S,K to look at: block size and blocks read (--grid 128,3 64,6)").required();
   recall_command.add_option("--gate", recall.gate, "How blocks are chosen: mean, minmax, window, sink, random or oracle").show_default();
-  recall_command.add_option("--keep", recall.keep, "Wanted share: how many of the last layers must stay full for it").show_default();
+  recall_command.add_option("--keep", recall.keep, "Wanted share of mass: how many of the last layers must stay full for it")
+      .show_default();
   recall_command.add_option("--sequence-length", recall.sequence_length, "Tokens of a sequence (default: max_position_embeddings)")
       .positive();
-  recall_command.add_option("--sequences", recall.sequences, "Sequences to average over").positive().show_default();
+  recall_command.add_option("--sequences", recall.sequences, "Sequences to look at, the first of the data").positive().show_default();
   recall_command.add_option("--svg", recall.svg, "Write the picture to this file");
   recall_command.add_flag("--json", recall.json, "One JSON object");
   recall_command.callback([&] { run_recall(model, recall); });
@@ -101,7 +122,8 @@ int run(int argc, char** argv) {
   export_command.add_option("--dtype", exporting.dtype, "bf16 or f32").one_of({"bf16", "f32"}).show_default();
   export_command.callback([&] { run_export(model, exporting); });
 
-  if (const auto code = app.parse(argc, argv)) return *code;
+  std::vector<char*> words = checkpoint_first(argc, argv);
+  if (const auto code = app.parse(argc, words.data())) return *code;
   return 0;
 }
 
