@@ -134,6 +134,24 @@ TEST_F(SweepCommand, ReportTellsAStrangerWhatTheSweepIsAbout) {
   EXPECT_TRUE(has(report(), "Common to all arms: train.max_steps: 4"));
 }
 
+TEST_F(SweepCommand, DiskIsPredictedWithoutWhatIsThere) {
+  write_sweep("arms: [{name: a}]\ngrid: {checkpoint.interval: [2]}\n");
+  const Outcome nowhere = sweep("run.output_dir=/proc/x");
+  EXPECT_EQ(nowhere.code, 5);
+  EXPECT_TRUE(has(nowhere.output, "/proc can't hold files")) << nowhere.output;
+  const auto disk = [&] {
+    const std::string text = sweep("--dry-run").output;
+    const size_t at = text.find("disk ") + 5;
+    EXPECT_NE(text.find(" MiB (free", at), std::string::npos) << text;
+    return std::stod(text.substr(at));
+  };
+  const double whole = disk();
+  EXPECT_GT(whole, 0.3);
+  ASSERT_EQ(sweep().code, 0);
+  fs::remove_all(path("runs/s/a_interval-2-s1/checkpoints/step-00000004"));  // half done: one of two checkpoints is there
+  EXPECT_NEAR(disk(), whole / 2, 0.1);
+}
+
 TEST_F(SweepCommand, LaterSeedsAreNoted) {
   write_sweep(kTwoArms);
   ASSERT_EQ(sweep("'seeds=[1]'").code, 0);
