@@ -2,31 +2,14 @@
 // network.
 #include <gtest/gtest.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-
-#include <cstdio>
 
 #include "src/data/file_io.h"
 #include "src/data/tokenizer.h"
 #include "tests/data/data_files.h"
+#include "tests/support/shell.h"
 
 namespace moba::test {
 namespace {
-
-struct Outcome {
-  int code;
-  std::string output;  // stdout and stderr
-};
-
-Outcome shell(const std::string& command) {
-  Outcome outcome{-1, {}};
-  FILE* pipe = popen((command + " 2>&1").c_str(), "r");
-  char buffer[4096];
-  for (size_t got; (got = fread(buffer, 1, sizeof buffer, pipe)) > 0;) outcome.output.append(buffer, got);
-  const int status = pclose(pipe);
-  if (WIFEXITED(status)) outcome.code = WEXITSTATUS(status);
-  return outcome;
-}
 
 Outcome moba_data(const std::string& arguments) { return shell(std::string(MOBA_BIN_DIR) + "/moba-data " + arguments); }
 

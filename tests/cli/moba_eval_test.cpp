@@ -1,10 +1,8 @@
 // moba-eval as users meet it: what each command prints and writes about a trained run, and the exit codes of wrong inputs.
 #include <gtest/gtest.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #include <cmath>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -13,27 +11,13 @@
 #include "src/data/file_io.h"
 #include "src/data/hdf5_file.h"
 #include "src/interop/safetensors.h"
+#include "tests/support/shell.h"
 #include "tests/train/train_support.h"
 
 namespace moba::test {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct Outcome {
-  int code;
-  std::string output;  // stdout and stderr
-};
-
-Outcome shell(const std::string& command) {
-  Outcome outcome{-1, {}};
-  FILE* pipe = ::popen((command + " 2>&1").c_str(), "r");
-  char buffer[4096];
-  for (size_t got; (got = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) outcome.output.append(buffer, got);
-  const int status = ::pclose(pipe);
-  if (WIFEXITED(status)) outcome.code = WEXITSTATUS(status);
-  return outcome;
-}
 
 Outcome program(const std::string& name, const std::string& arguments) {
   return shell(std::string(MOBA_BIN_DIR) + "/" + name + " " + arguments);

@@ -1,24 +1,18 @@
 // moba-sweep as users meet it: a small sweep from its start to results, report and exit code.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "src/sweep/results.h"
+#include "tests/support/shell.h"
 #include "tests/train/train_support.h"
 
 namespace moba::test {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct Outcome {
-  int code;
-  std::string output;  // stdout and stderr
-};
 
 std::string whole(const fs::path& path) {
   std::ifstream file(path);
@@ -31,13 +25,7 @@ class SweepCommand : public testing::Test {
     folder_.write("s.yaml", fmt::format("base: {}\noverrides: {{train.max_steps: 4, eval.interval: 2}}\n{}", path("tiny.yaml"), rest));
   }
   Outcome sweep(const std::string& arguments = "") const {
-    Outcome outcome{-1, {}};
-    FILE* pipe = ::popen(fmt::format("'{}/moba-sweep' {} {} 2>&1", MOBA_BIN_DIR, path("s.yaml"), arguments).c_str(), "r");
-    char buffer[4096];
-    for (size_t got; (got = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) outcome.output.append(buffer, got);
-    const int status = ::pclose(pipe);
-    if (WIFEXITED(status)) outcome.code = WEXITSTATUS(status);
-    return outcome;
+    return shell(fmt::format("'{}/moba-sweep' {} {}", MOBA_BIN_DIR, path("s.yaml"), arguments));
   }
   std::string path(const std::string& name) const { return folder_.path(name); }
   std::string report() const { return whole(path("runs/s/report/index.html")); }
