@@ -181,4 +181,15 @@ struct Simd {
   static constexpr uint32_t kRoundBits = 0x4b400000u;  // its bits; the integer stands in the low bits
 };
 
+// to[i * ld + j] = lane i of row j: four rows of four words, transposed.
+MOBA_INLINE void store_transposed(Simd<16>::F a, Simd<16>::F b, Simd<16>::F c, Simd<16>::F d, float* to, int64_t ld) {
+  using Q = Simd<16>;
+  const Q::F ab = __builtin_shuffle(a, b, (Q::I){0, 4, 1, 5}), ab2 = __builtin_shuffle(a, b, (Q::I){2, 6, 3, 7});
+  const Q::F cd = __builtin_shuffle(c, d, (Q::I){0, 4, 1, 5}), cd2 = __builtin_shuffle(c, d, (Q::I){2, 6, 3, 7});
+  Q::store(to, __builtin_shuffle(ab, cd, (Q::I){0, 1, 4, 5}));
+  Q::store(to + ld, __builtin_shuffle(ab, cd, (Q::I){2, 3, 6, 7}));
+  Q::store(to + 2 * ld, __builtin_shuffle(ab2, cd2, (Q::I){0, 1, 4, 5}));
+  Q::store(to + 3 * ld, __builtin_shuffle(ab2, cd2, (Q::I){2, 3, 6, 7}));
+}
+
 }  // namespace moba

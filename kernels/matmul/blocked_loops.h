@@ -117,19 +117,6 @@ void b_rows(int64_t depth, int64_t cols, const T* b, int64_t ldb, float* panel) 
   }
 }
 
-// to[k * kCols + j] = from[j * ld + k] for a block of 4 x 4.
-template <class T>
-[[gnu::always_inline]] inline void transpose4(const T* from, int64_t ld, float* to) {
-  using Q = Simd<16>;
-  const Q::F a = Q::load(from), b = Q::load(from + ld), c = Q::load(from + 2 * ld), d = Q::load(from + 3 * ld);
-  const Q::F ab = __builtin_shuffle(a, b, (Q::I){0, 4, 1, 5}), ab2 = __builtin_shuffle(a, b, (Q::I){2, 6, 3, 7});
-  const Q::F cd = __builtin_shuffle(c, d, (Q::I){0, 4, 1, 5}), cd2 = __builtin_shuffle(c, d, (Q::I){2, 6, 3, 7});
-  Q::store(to, __builtin_shuffle(ab, cd, (Q::I){0, 1, 4, 5}));
-  Q::store(to + kCols, __builtin_shuffle(ab, cd, (Q::I){2, 3, 6, 7}));
-  Q::store(to + 2 * kCols, __builtin_shuffle(ab2, cd2, (Q::I){0, 1, 4, 5}));
-  Q::store(to + 3 * kCols, __builtin_shuffle(ab2, cd2, (Q::I){2, 3, 6, 7}));
-}
-
 // Transposes in strips of k short enough that the lines of all columns stay in L1.
 template <class T>
 void b_columns(int64_t depth, int64_t cols, const T* b, int64_t ldb, float* panel) {
@@ -137,7 +124,12 @@ void b_columns(int64_t depth, int64_t cols, const T* b, int64_t ldb, float* pane
   const int64_t whole_depth = cols == kCols ? depth / kStrip * kStrip : 0;
   for (int64_t begin = 0; begin < whole_depth; begin += kStrip)
     for (int64_t j = 0; j < kCols; j += 4)
-      for (int64_t k = begin; k < begin + kStrip; k += 4) transpose4(b + j * ldb + k, ldb, panel + k * kCols + j);
+      for (int64_t k = begin; k < begin + kStrip; k += 4) {
+        using Q = Simd<16>;
+        const T* from = b + j * ldb + k;
+        store_transposed(Q::load(from), Q::load(from + ldb), Q::load(from + 2 * ldb), Q::load(from + 3 * ldb), panel + k * kCols + j,
+                         kCols);
+      }
   for (int64_t j = 0; j < kCols; ++j)
     for (int64_t k = whole_depth; k < depth; ++k) panel[k * kCols + j] = j < cols ? value(b[j * ldb + k]) : 0.0f;
 }

@@ -57,12 +57,11 @@ class Call {
     });
   }
 
-  int64_t items() const { return static_cast<int64_t>(plan_.chunks.size()) * plan_.kv_heads; }
+  int64_t items() const { return static_cast<int64_t>(plan_.items.size()); }
 
   ChunkJob chunk_job(int64_t item) const {
-    const Chunk chunk = plan_.chunks[static_cast<size_t>(item / plan_.kv_heads)];
-    const int64_t kv = item % plan_.kv_heads;
-    const Sequence& s = plan_.sequences[static_cast<size_t>(chunk.sequence)];
+    const auto [sequence, kv, chunk] = plan_.items[static_cast<size_t>(item)];
+    const Sequence& s = plan_.sequences[static_cast<size_t>(sequence)];
     const int64_t heads = args_.shape.heads;
     ChunkJob job;
     job.type = args_.type;
@@ -71,7 +70,7 @@ class Call {
     job.slots = args_.type == AttentionType::moba ? args_.slots : 0;
     job.head_dim = plan_.head_dim;
     job.group = plan_.group;
-    job.q_begin = chunk.index * s.chunk_queries;
+    job.q_begin = chunk * s.chunk_queries;
     job.q_end = std::min(s.q_count, job.q_begin + s.chunk_queries);
     job.position = s.k_count - s.q_count + job.q_begin;
     job.scale = static_cast<float>(args_.softmax_scale);
@@ -95,16 +94,15 @@ class Call {
   // The chunk's place in the order of sums into dk and dv: after the next chunk of its sequence, which starts earlier.
   ChunkJob backward_job(int64_t item, const AttentionGradArgs& args) const {
     ChunkJob job = chunk_job(item);
-    const Chunk chunk = plan_.chunks[static_cast<size_t>(item / plan_.kv_heads)];
-    const int64_t kv = item % plan_.kv_heads;
-    const Sequence& s = plan_.sequences[static_cast<size_t>(chunk.sequence)];
+    const auto [sequence, kv, chunk] = plan_.items[static_cast<size_t>(item)];
+    const Sequence& s = plan_.sequences[static_cast<size_t>(sequence)];
     const int64_t first = ((s.q_begin + job.q_begin) * args_.shape.heads + kv * plan_.group) * plan_.head_dim;
     job.dout = element(args.dout, args_.dtype, first);
     job.dq = element(args.dq, args_.dtype, first);
     job.dk = key_sums(plan_.at.dk, s, kv);
     job.dv = key_sums(plan_.at.dv, s, kv);
-    job.progress = progress(s, kv, chunk.index);
-    if (chunk.index + 1 < s.chunks) job.progress_before = progress(s, kv, chunk.index + 1);
+    job.progress = progress(s, kv, chunk);
+    if (chunk + 1 < s.chunks) job.progress_before = progress(s, kv, chunk + 1);
     return job;
   }
 

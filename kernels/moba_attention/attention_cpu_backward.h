@@ -96,22 +96,27 @@ class BackwardChunk {
   // lse in log2 units, delta = dO . O, and whether q or dO hold NaN or Inf anywhere. delta is summed in the order of the products:
   // where one key takes all of a row's weight, O = V bit for bit and dP - delta cancels to 0.
   void start_rows() {
-    F poison = V::zero();  // 0 or NaN: sum of x * 0
-    for (int64_t r = 0; r < rows_; ++r) {
-      const int64_t at = row_offset(job_, r);
-      const E* q = static_cast<const E*>(job_.q) + at;
-      const E* o = static_cast<const E*>(job_.out) + at;
-      const E* g = static_cast<const E*>(job_.dout) + at;
-      float sum = 0;
-      for (int64_t d = 0; d < depth_.d; ++d) sum = fused(to_float(g[d]), to_float(o[d]), sum);
-      int64_t d = 0;
-      for (; d + V::kLanes <= depth_.d; d += V::kLanes) poison = poison + V::load(q + d) * V::zero() + V::load(g + d) * V::zero();
-      const int tail = static_cast<int>(depth_.d - d);
-      if (tail > 0) poison = poison + V::load_partial(q + d, tail) * V::zero() + V::load_partial(g + d, tail) * V::zero();
-      delta_[r] = sum;
-      lse_[r] = job_.lse[lse_offset(job_, r)] * kLog2E;
+    constexpr int kChains = 4;  // rows summed side by side, so that a sum's latency passes beside the others
+    F poisoned = V::zero();
+    for (int64_t first = 0; first < rows_; first += kChains) {
+      const E *o[kChains], *g[kChains];
+      float sum[kChains] = {};
+      for (int i = 0; i < kChains; ++i) {
+        const int64_t at = row_offset(job_, smaller(first + i, rows_ - 1));
+        o[i] = static_cast<const E*>(job_.out) + at;
+        g[i] = static_cast<const E*>(job_.dout) + at;
+        poisoned = poisoned + poison<V>(static_cast<const E*>(job_.q) + at, depth_.d) + poison<V>(g[i], depth_.d);
+      }
+      for (int64_t d = 0; d < depth_.d; ++d) {
+        MOBA_UNROLL
+        for (int i = 0; i < kChains; ++i) sum[i] = fused(to_float(g[i][d]), to_float(o[i][d]), sum[i]);
+      }
+      for (int i = 0; i < smaller(kChains, rows_ - first); ++i) {
+        delta_[first + i] = sum[i];
+        lse_[first + i] = job_.lse[lse_offset(job_, first + i)] * kLog2E;
+      }
     }
-    nonfinite_ = V::sum(poison) != 0;
+    nonfinite_ = V::sum(poisoned) != 0;
   }
 
   // NaN or Inf must not meet the zero weight of a masked pair: then rows go one by one, each over exactly its keys.
@@ -165,14 +170,11 @@ class BackwardChunk {
 
   // bf16 rows -> words (row 2i, row 2i+1) for columns [from, to); a missing last row counts as zero. Strides in words.
   static void interleave(const float* rows, int64_t stride, int64_t from, int64_t to, int count, float* pairs) {
-    using U = typename V::U;
+    const bf16 zeros[V::kLanes] = {};
     for (int i = 0; i < count; i += 2, pairs += stride) {
       const bf16* lo = reinterpret_cast<const bf16*>(rows + i * stride);
       const bf16* hi = reinterpret_cast<const bf16*>(rows + (i + 1) * stride);
-      for (int64_t c = from; c < to; c += V::kLanes) {
-        const U low = (U)V::load(lo + c) >> 16, high = i + 1 < count ? (U)V::load(hi + c) : U{};
-        V::store(pairs + c, (F)(low | high));
-      }
+      for (int64_t c = from; c < to; c += V::kLanes) V::store(pairs + c, pair_rows<V>(lo + c, i + 1 < count ? hi + c : zeros));
     }
   }
 

@@ -14,7 +14,8 @@ namespace {
 
 constexpr int64_t kChunkRows = 2048;  // O rows of a chunk: 1 MiB at D 128
 constexpr int64_t kMinChunkQueries = 128;
-constexpr int64_t kChunksOfShort = 8;  // a sequence too short for full chunks is cut into about this many
+constexpr int64_t kChunksOfShort = 8;   // a sequence too short for full chunks is cut into about this many
+constexpr int64_t kUnitsPerThread = 2;  // (sequence, kv head) worked on at a time: chunks of one wait for each other in backward
 constexpr int64_t kHugePage = 2 << 20;
 
 int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
@@ -23,6 +24,22 @@ int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit;
 int64_t chunk_queries(int64_t q_count, int64_t group) {
   const int64_t most = std::max<int64_t>(1, kChunkRows / group);
   return std::min(most, std::max(kMinChunkQueries, round_up(q_count / kChunksOfShort, 64)));
+}
+
+std::vector<Item> order_items(const std::vector<Sequence>& sequences, int64_t kv_heads) {
+  std::vector<Item> units;
+  for (size_t b = 0; b < sequences.size(); ++b)
+    for (int64_t kv = 0; kv < kv_heads; ++kv) units.push_back({static_cast<int32_t>(b), static_cast<int32_t>(kv), 0});
+  auto chunks = [&](const Item& unit) { return static_cast<int32_t>(sequences[static_cast<size_t>(unit.sequence)].chunks); };
+  std::ranges::stable_sort(units, std::ranges::greater(), chunks);
+  std::vector<Item> items;
+  const size_t at_a_time = static_cast<size_t>(kUnitsPerThread * num_threads());
+  for (size_t first = 0; first < units.size(); first += at_a_time) {
+    for (int32_t chunk = chunks(units[first]) - 1; chunk >= 0; --chunk)
+      for (size_t u = first; u < std::min(units.size(), first + at_a_time); ++u)
+        if (chunk < chunks(units[u])) items.push_back({units[u].sequence, units[u].kv, chunk});
+  }
+  return items;
 }
 
 }  // namespace
@@ -38,7 +55,7 @@ Plan make_plan(const AttentionArgs& args, const KernelTable& table, bool backwar
   plan.depth_words = (shape.head_dim + table.shape.pair - 1) / table.shape.pair;
   plan.padded_dim = round_up(shape.head_dim, table.shape.columns);
   plan.limits = {0, shape.head_dim, 0, args.slots, backward};
-  int64_t most_chunks = 0, all_chunks = 0;
+  int64_t all_chunks = 0;
   for (int64_t b = 0; b < shape.batch; ++b) {
     Sequence s;
     s.q_begin = shape.cu_seqlens_q[b];
@@ -54,15 +71,12 @@ Plan make_plan(const AttentionArgs& args, const KernelTable& table, bool backwar
     plan.padded_keys += round_up(s.k_count, table.shape.columns);
     plan.panels += (s.k_count + kPanelKeys - 1) / kPanelKeys;
     all_chunks += s.chunks;
-    most_chunks = std::max(most_chunks, s.chunks);
     plan.limits.rows = std::max(plan.limits.rows, std::min(s.q_count, s.chunk_queries) * plan.group);
     if (args.type == AttentionType::moba)
       plan.limits.blocks = std::max(plan.limits.blocks, (s.k_count + args.chunk_size - 1) / args.chunk_size);
     plan.sequences.push_back(s);
   }
-  for (int64_t c = most_chunks - 1; c >= 0; --c)
-    for (size_t b = 0; b < plan.sequences.size(); ++b)
-      if (c < plan.sequences[b].chunks) plan.chunks.push_back({static_cast<int32_t>(b), static_cast<int32_t>(c)});
+  plan.items = order_items(plan.sequences, plan.kv_heads);
 
   int64_t end = 0;
   auto place = [&](int64_t bytes) { return std::exchange(end, end + round_up(bytes, 64)); };
@@ -79,17 +93,32 @@ Plan make_plan(const AttentionArgs& args, const KernelTable& table, bool backwar
   plan.at.nonfinite = place(plan.kv_heads * plan.panels);
   plan.at.scratch = place(0);
   plan.at.scratch_each = round_up(table.scratch_bytes(plan.limits), 4096);
-  const int64_t items = static_cast<int64_t>(plan.chunks.size()) * plan.kv_heads;
-  plan.at.bytes = round_up(end + std::min<int64_t>(num_threads(), items) * plan.at.scratch_each, kHugePage);
+  const int64_t threads = std::min<int64_t>(num_threads(), static_cast<int64_t>(plan.items.size()));
+  plan.at.bytes = round_up(end + threads * plan.at.scratch_each, kHugePage);
   return plan;
 }
 
 Workspace::Workspace(int64_t bytes) {
   if (bytes == 0) return;
+  if (kept().bytes >= bytes) {
+    block_ = std::exchange(kept(), {});
+    return;
+  }
+  if (bytes <= kAttentionWorkspaceKept) kept() = {};  // too small for this call: not held beside its successor
   void* p = std::aligned_alloc(kHugePage, static_cast<size_t>(bytes));
   if (!p) throw std::bad_alloc();
-  base_.reset(static_cast<char*>(p));
+  block_.base.reset(static_cast<char*>(p));
+  block_.bytes = bytes;
   madvise(p, static_cast<size_t>(bytes), MADV_HUGEPAGE);
+}
+
+Workspace::~Workspace() {
+  if (block_.bytes <= kAttentionWorkspaceKept && block_.bytes > kept().bytes) kept() = std::move(block_);
+}
+
+Workspace::Block& Workspace::kept() {
+  thread_local Block block;
+  return block;
 }
 
 void Workspace::Free::operator()(char* p) const { std::free(p); }

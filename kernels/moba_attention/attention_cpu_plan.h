@@ -13,14 +13,16 @@ struct Sequence {
   int64_t padded_keys_before = 0, panels_before = 0, chunks_before = 0;  // sums over earlier sequences
 };
 
-// One chunk of one sequence; every kv head makes a work item of it.
-struct Chunk {
-  int32_t sequence = 0, index = 0;
+// A work item: one chunk of one (sequence, kv head).
+struct Item {
+  int32_t sequence = 0, kv = 0, chunk = 0;
 };
 
 struct Plan {
   std::vector<Sequence> sequences;
-  std::vector<Chunk> chunks;  // long ones first: chunk index descending
+  // In the order of work. A few (sequence, kv head) at a time, so that their keys and sums stay in cache; long sequences first, and
+  // of each the late chunks first, which read most.
+  std::vector<Item> items;
   int64_t kv_heads = 0, group = 1, head_dim = 0;
   int64_t depth_words = 0, padded_dim = 0;
   int64_t padded_keys = 0, panels = 0;  // of all sequences, one kv head
@@ -37,20 +39,29 @@ struct Plan {
 
 Plan make_plan(const AttentionArgs& args, const KernelTable& table, bool backward);
 
-// Uninitialised memory on a 2 MiB border, huge pages asked for.
+// Uninitialised memory on a 2 MiB border, huge pages asked for; a small one is the calling thread's last one again.
 class Workspace {
  public:
   explicit Workspace(int64_t bytes);
+  ~Workspace();
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
   template <class T>
   T* at(int64_t byte_offset) const {
-    return reinterpret_cast<T*>(base_.get() + byte_offset);
+    return reinterpret_cast<T*>(block_.base.get() + byte_offset);
   }
 
  private:
   struct Free {
     void operator()(char* p) const;
   };
-  std::unique_ptr<char, Free> base_;
+  struct Block {
+    std::unique_ptr<char, Free> base;
+    int64_t bytes = 0;
+  };
+  static Block& kept();  // of this thread
+
+  Block block_;
 };
 
 }  // namespace moba::kernels::attention_cpu

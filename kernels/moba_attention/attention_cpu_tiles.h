@@ -127,6 +127,13 @@ MOBA_INLINE int64_t padded_panel_keys(int64_t keys, int64_t panel) {
 // The word that holds one value (fp32) or the pair of bf16 (lo, hi).
 MOBA_INLINE float pair_word(bf16 lo, bf16 hi) { return __builtin_bit_cast(float, uint32_t{lo.bits} | uint32_t{hi.bits} << 16); }
 
+// Such words of kLanes columns of two rows.
+template <class V>
+MOBA_INLINE typename V::F pair_rows(const bf16* lo, const bf16* hi) {
+  using U = typename V::U;
+  return (typename V::F)((U)V::load(lo) >> 16 | (U)V::load(hi));
+}
+
 // Row of E [d] -> words along D; fp32 words are multiplied by factor, pairs are copied as they are.
 template <class G, class E>
 MOBA_INLINE void gather_row(const E* from, const Depth<G>& depth, float factor, float* to) {
@@ -141,21 +148,41 @@ MOBA_INLINE void gather_row(const E* from, const Depth<G>& depth, float factor, 
   }
 }
 
+// Word w of a row.
+template <class G, class E>
+MOBA_INLINE float row_word(const E* row, int64_t w, int64_t d) {
+  if constexpr (G::kPair == 2)
+    return pair_word(row[2 * w], 2 * w + 1 < d ? row[2 * w + 1] : bf16{0});
+  else
+    return to_float(row[w]);
+}
+// Words w to w + 3.
+template <class G, class E>
+MOBA_INLINE Simd<16>::F row_words(const E* row, int64_t w) {
+  if constexpr (G::kPair == 2)
+    return Simd<16>::load(reinterpret_cast<const float*>(row + 2 * w));
+  else
+    return Simd<16>::load(row + w);
+}
+
 // Keys [first, first + count) of x -> [columns groups][depth words][columns], missing keys zero. `to` is the first group.
 template <class G, class E>
 static void pack_columns(const E* x, int64_t stride, int64_t count, int64_t padded, const Depth<G>& depth, float* to) {
+  const int64_t fours = depth.d / (4 * G::kPair) * 4;  // words without a missing half, in fours
   for (int64_t g = 0; g < padded; g += G::kColumns, to += depth.words * G::kColumns) {
-    for (int64_t c = 0; c < G::kColumns; ++c) {
+    for (int64_t c = 0; c < G::kColumns; c += 4) {
       const E* row = x + (g + c) * stride;
-      const bool present = g + c < count;
-      for (int64_t w = 0; w < depth.words; ++w) {
-        float word = 0;
-        if constexpr (G::kPair == 2) {
-          if (present) word = pair_word(row[2 * w], 2 * w + 1 < depth.d ? row[2 * w + 1] : bf16{0});
-        } else {
-          if (present) word = to_float(row[w]);
+      int64_t begin = 0;
+      if (g + c + 4 <= count) {
+        for (; begin < fours; begin += 4)
+          store_transposed(row_words<G>(row, begin), row_words<G>(row + stride, begin), row_words<G>(row + 2 * stride, begin),
+                           row_words<G>(row + 3 * stride, begin), to + begin * G::kColumns + c, G::kColumns);
+      }
+      for (int64_t i = 0; i < 4; ++i, row += stride) {
+        for (int64_t w = begin; w < depth.words; ++w) {
+          const float word = g + c + i < count ? row_word<G>(row, w, depth.d) : 0.0f;
+          __builtin_memcpy(to + w * G::kColumns + c + i, &word, 4);
         }
-        __builtin_memcpy(to + w * G::kColumns + c, &word, 4);
       }
     }
   }
@@ -164,10 +191,21 @@ static void pack_columns(const E* x, int64_t stride, int64_t count, int64_t padd
 // The same keys -> [Dp/columns][padded/pair][columns], missing keys and columns zero.
 template <class G, class E>
 static void pack_rows(const E* x, int64_t stride, int64_t count, int64_t padded, const Depth<G>& depth, float* to) {
+  using V = typename G::V;
   for (int64_t g = 0; g < depth.padded; g += G::kColumns) {
     const int64_t columns = smaller(G::kColumns, depth.d - g);
     for (int64_t k = 0; k < padded; k += G::kPair, to += G::kColumns) {
       const E* row = x + k * stride + g;
+      if (columns == G::kColumns && k + G::kPair <= count) {
+        MOBA_UNROLL
+        for (int64_t c = 0; c < G::kColumns; c += V::kLanes) {
+          if constexpr (G::kPair == 2)
+            V::store(to + c, pair_rows<V>(row + c, row + stride + c));
+          else
+            V::store(to + c, V::load(row + c));
+        }
+        continue;
+      }
       for (int64_t c = 0; c < G::kColumns; ++c) {
         float word = 0;
         if constexpr (G::kPair == 2) {
@@ -181,18 +219,26 @@ static void pack_rows(const E* x, int64_t stride, int64_t count, int64_t padded,
   }
 }
 
-template <class E>
+// Sum of x * 0 over a row, lane by lane: 0, or NaN where the row holds NaN or Inf.
+template <class V, class E>
+MOBA_INLINE typename V::F poison(const E* row, int64_t d) {
+  typename V::F sum = V::zero();
+  int64_t i = 0;
+  for (; i + V::kLanes <= d; i += V::kLanes) sum = sum + V::load(row + i) * V::zero();
+  if (i < d) sum = sum + V::load_partial(row + i, static_cast<int>(d - i)) * V::zero();
+  return sum;
+}
+
+template <class V, class E>
 static bool has_nonfinite(const E* x, int64_t stride, int64_t count, int64_t d) {
-  for (int64_t k = 0; k < count; ++k) {
-    float sum = 0;  // x * 0 is 0 for finite x and NaN otherwise
-    for (int64_t i = 0; i < d; ++i) sum += to_float(x[k * stride + i]) * 0.0f;
-    if (sum != 0) return true;
-  }
-  return false;
+  typename V::F sum = V::zero();
+  for (int64_t k = 0; k < count; ++k) sum = sum + poison<V>(x + k * stride, d);
+  return V::sum(sum) != 0;
 }
 
 template <class G, class E>
 static void pack_panel(const PackJob& job) {
+  using V = typename G::V;
   const auto depth = Depth<G>::of(job.head_dim);
   const int64_t first = job.panel * kPanelKeys;
   const int64_t count = smaller(kPanelKeys, job.keys - first), padded = padded_panel_keys<G>(job.keys, job.panel);
@@ -207,7 +253,7 @@ static void pack_panel(const PackJob& job) {
     pack_rows<G>(k, job.token_stride, count, padded, depth, to.k_rows + rows_at);
   }
   to.nonfinite[job.panel] =
-      has_nonfinite(k, job.token_stride, count, job.head_dim) || has_nonfinite(v, job.token_stride, count, job.head_dim);
+      has_nonfinite<V>(k, job.token_stride, count, job.head_dim) || has_nonfinite<V>(v, job.token_stride, count, job.head_dim);
 }
 
 }  // namespace moba::kernels::attention_cpu

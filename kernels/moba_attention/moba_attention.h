@@ -69,6 +69,10 @@ void attention_backward_reference(const AttentionGradArgs& args);
 // Bytes of scratch the active variant allocates for these shapes (for --dry-run and benches).
 int64_t attention_workspace_bytes(const AttentionArgs& args, bool backward);
 
+// A workspace up to this size stays with the calling thread for its next call: fresh pages are cleared by the system, which takes
+// longer than packing short sequences into them.
+constexpr int64_t kAttentionWorkspaceKept = int64_t{64} << 20;
+
 // Exact number of unmasked (query, key) pairs over all heads: useful FLOPs are 4*D (forward) and 10*D (backward) per pair.
 int64_t attention_pairs(const AttentionArgs& args);
 

@@ -106,6 +106,9 @@ MemoryEstimate standing(const Sizes& z, const TrainingShape& s) {
   MemoryEstimate m;
   m.weights = s.dtype == DType::bf16 ? owned * z.wide + parameters * z.e : parameters * z.wide;
   m.optimizer = moments * owned / parameters;
+  for (const LayerAttention& layer : s.layers)  // small ones stay from call to call
+    if (const int64_t bytes = attention_workspace(z, s, layer); bytes <= kernels::kAttentionWorkspaceKept)
+      m.attention_workspace = std::max(m.attention_workspace, bytes);
   return m;
 }
 
@@ -166,7 +169,7 @@ void offer_backward(const Sizes& z, const TrainingShape& s, int64_t layer, Candi
   MemoryEstimate attention = m;
   attention.gradients = all_held ? all_gradients : done + z.mlp_gradients() + z.hidden * z.q * z.wide;
   attention.activations = saved_before + saved_attention(z, s, l) + z.rows(z.hidden + 2 * z.q + 2 * z.kv);
-  attention.attention_workspace = attention_workspace(z, s, l);
+  attention.attention_workspace = std::max(m.attention_workspace, attention_workspace(z, s, l));
   peak.offer(attention);
 }
 
