@@ -13,8 +13,9 @@ namespace moba::kernels::detail {
 namespace {
 
 constexpr int64_t kPanel = 2048;  // rows and columns of C worked on at a time: 16 MB, stays in L3 while K is walked
-// Packed of A and B at a time (16 MB): as many blocks of K as fit, so that threads rarely wait for each other.
-constexpr int64_t kPackedFloats = 1 << 22;
+// Packed of A and B at a time (4 MB): as many blocks of K as fit, so that threads rarely wait for each other, and few enough that they
+// are read from cache.
+constexpr int64_t kPackedFloats = 1 << 20;
 // Work of one thread at a time: its part of A (96 rows, 100 KB) stays in L2 while it walks its panels of B.
 constexpr int64_t kItemRows = 96, kItemCols = 128;
 
