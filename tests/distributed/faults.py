@@ -5,6 +5,7 @@ faults.py --victim-program PROGRAM --mpirun MPIRUN [--long] [--only TEXT]
 
 Each rank runs under a wrapper that writes down its exit code, since mpirun reports one for all."""
 import argparse
+import concurrent.futures
 import os
 import re
 import socket
@@ -162,7 +163,9 @@ def main():
     parser.add_argument("--verbose", action="store_true")
     args = parser.parse_args()
     cases = [c for c in (LONG if args.long else QUICK) if not args.only or args.only in f"{c[0]} {c[1]}"]
-    failed = sum(not run(case, args, [args.backend]) for case in cases)
+    # Many cases wait for the time limit, so that a second one beside them costs nothing.
+    with concurrent.futures.ThreadPoolExecutor(2 if args.long else 1) as pool:
+        failed = sum(not ok for ok in pool.map(lambda case: run(case, args, [args.backend]), cases))
     print(f"{len(cases)} cases, {failed} failed")
     sys.exit(1 if failed else 0)
 
