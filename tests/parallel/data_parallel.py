@@ -8,6 +8,7 @@ Each trains a small model on bytes of this source tree with several numbers of p
 metrics with tools/compare_runs.
 """
 import argparse
+import concurrent.futures
 import contextlib
 import hashlib
 import itertools
@@ -230,36 +231,43 @@ def faults(bench):
     recipe = bench.recipe(steps=40)
     common = ("eval.max_tokens=0", f"parallel.time_limit={FAULT_LIMIT}")
     bench.train(1, recipe, "undisturbed", *common)
-    ways = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP, "aborted": signal.SIGABRT, "out of memory": None}
-    for number, (moment, way, victim) in enumerate(itertools.product(("start", "step", "save", "evaluation"), ways, (0, 1))):
-        name = f"fault-{number}"
-        process, codes = start_recorded(bench, 2, recipe, name, *common)
-        pids = pids_by_rank(process, name, 2)
-        wait_for(bench, name, moment)
-        struck = time.monotonic()
-        if ways[way]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pids[victim], ways[way])
-        else:  # no more memory than it has now
-            subprocess.run(["prlimit", "--pid", str(pids[victim]), "--as=1"], check=False)
-        other = 1 - victim
-        while not (codes / str(other)).exists():
-            check(time.monotonic() - struck < FAULT_LIMIT + MARGIN, f"{name} ({moment}, rank {victim} {way}): rank {other} did not end")
-            time.sleep(0.01)
-        seconds = time.monotonic() - struck
-        if way == "stopped":
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pids[victim], signal.SIGKILL)
-        _, output = bench.finish(process)
-        code = int((codes / str(other)).read_text())
-        said = [line for line in output.splitlines() if f"rank {victim}" in line] or ["nothing"]
-        check(code == 6, f"{name} ({moment}, rank {victim} {way}): rank {other} ended with {code}, want 6:\n{output[-2000:]}")
-        check("lost" in output or "did not start" in output, f"{name} ({moment}, rank {victim} {way}): no message:\n{output[-2000:]}")
-        check(not any(alive(pid) for pid in pids), f"{name}: a process is left")
-        print(f"{moment}, rank {victim} {way}: rank {other} ended with 6 after {seconds:.2f} s: {said[0]}", flush=True)
-        if number % 5 == 0:  # goes on as if nothing had been
-            bench.train(2, recipe, name, *common)
-            bench.same("undisturbed", name)
+    cases = list(enumerate(itertools.product(("start", "step", "save", "evaluation"), FAULTS, (0, 1))))
+    # Two at a time: they wait for mpirun and for the limit more than they compute.
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda case: lose_rank(bench, recipe, common, f"fault-{case[0]}", *case[1]), cases))
+    for number, _ in cases[::5]:  # go on as if nothing had been
+        bench.train(2, recipe, f"fault-{number}", *common)
+        bench.same("undisturbed", f"fault-{number}")
+
+
+FAULTS = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP, "aborted": signal.SIGABRT, "out of memory": None}
+
+
+def lose_rank(bench, recipe, common, name, moment, way, victim):
+    process, codes = start_recorded(bench, 2, recipe, name, *common)
+    pids = pids_by_rank(process, name, 2)
+    wait_for(bench, name, moment)
+    struck = time.monotonic()
+    if FAULTS[way]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pids[victim], FAULTS[way])
+    else:  # no more memory than it has now
+        subprocess.run(["prlimit", "--pid", str(pids[victim]), "--as=1"], check=False)
+    other = 1 - victim
+    while not (codes / str(other)).exists():
+        check(time.monotonic() - struck < FAULT_LIMIT + MARGIN, f"{name} ({moment}, rank {victim} {way}): rank {other} did not end")
+        time.sleep(0.01)
+    seconds = time.monotonic() - struck
+    if way == "stopped":
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pids[victim], signal.SIGKILL)
+    _, output = bench.finish(process)
+    code = int((codes / str(other)).read_text())
+    said = [line for line in output.splitlines() if f"rank {victim}" in line] or ["nothing"]
+    check(code == 6, f"{name} ({moment}, rank {victim} {way}): rank {other} ended with {code}, want 6:\n{output[-2000:]}")
+    check("lost" in output or "did not start" in output, f"{name} ({moment}, rank {victim} {way}): no message:\n{output[-2000:]}")
+    check(not any(alive(pid) for pid in pids), f"{name}: a process is left")
+    print(f"{moment}, rank {victim} {way}: rank {other} ended with 6 after {seconds:.2f} s: {said[0]}", flush=True)
 
 
 def alive(pid):
