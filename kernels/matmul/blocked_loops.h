@@ -18,6 +18,7 @@ template <bool kInRows>
 [[gnu::always_inline]] inline void multiply(int64_t depth, const float* a, const float* b, V::F (&sums)[kRows][kVectors]) {
   MOBA_UNROLL
   for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = V::zero();
+#pragma GCC unroll 4  // 23 instructions for 12 multiply-adds otherwise: too many where a neighbour shares the core
   for (int64_t k = 0; k < depth; ++k, b += kCols) {
     const V::F b0 = V::load(b), b1 = V::load(b + kLanes);
     MOBA_UNROLL
