@@ -122,6 +122,7 @@ struct Items {
   std::mutex error_mutex;
 
   void work(int thread) {
+    if (thread >= count) return;  // scratch is often planned for as many threads as there are items
     try {
       for (int64_t i = next++; i < count; i = next++) fn(context, i, thread);
     } catch (...) {

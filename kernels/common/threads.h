@@ -18,7 +18,7 @@ void run_ranges(int64_t count, int64_t grain, void* context, RangeFn fn);
 }  // namespace detail
 
 // f(item, thread) for every item in [0, count), handed out one by one in ascending order (dynamic). thread < num_threads()
-// indexes per-thread scratch. Nested calls run serially. An exception in f is rethrown to the caller after all threads stop.
+// and < count indexes per-thread scratch. Nested calls run serially. An exception in f is rethrown to the caller after all threads stop.
 template <class F>
 void parallel_items(int64_t count, F&& f) {
   detail::run_items(count, &f, [](void* c, int64_t i, int t) { (*static_cast<std::remove_reference_t<F>*>(c))(i, t); });
