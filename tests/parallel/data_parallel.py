@@ -98,6 +98,14 @@ class Bench:
             raise Failed(f"no end within {LIMIT} s: {' '.join(process.args)}")
         return process.returncode, output
 
+    def output_of_ended(self, process):
+        """What mpirun printed, once its ranks have ended. Open MPI 4.1 now and then waits for itself after that (PMIx_server_finalize)."""
+        try:
+            return process.communicate(timeout=20)[0]
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.communicate()[0]
+
     def train(self, ranks, recipe, name, *overrides, expect=0, **options):
         code, output = self.finish(self.start(ranks, recipe, name, *overrides, **options))
         check(code == expect, f"{name}: exit code {code}, want {expect}:\n{output[-3000:]}")
@@ -261,7 +269,7 @@ def lose_rank(bench, recipe, common, name, moment, way, victim):
     if way == "stopped":
         with contextlib.suppress(ProcessLookupError):
             os.kill(pids[victim], signal.SIGKILL)
-    _, output = bench.finish(process)
+    output = bench.output_of_ended(process)
     code = int((codes / str(other)).read_text())
     said = [line for line in output.splitlines() if f"rank {victim}" in line] or ["nothing"]
     check(code == 6, f"{name} ({moment}, rank {victim} {way}): rank {other} ended with {code}, want 6:\n{output[-2000:]}")
