@@ -15,7 +15,7 @@ constexpr int kRows = kNativeVectorBytes == 64 ? 14 : 6;  // accumulators, two v
 
 // One register tile over the whole depth; sums[r * kCols + col].
 template <bool kInRows>
-[[gnu::always_inline]] inline void multiply(int64_t depth, const float* a, const float* b, V::F (&sums)[kRows][kVectors]) {
+[[gnu::always_inline]] inline void multiply(int64_t depth, const float* a, int64_t a_row, const float* b, V::F (&sums)[kRows][kVectors]) {
   MOBA_UNROLL
   for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = V::zero();
 #pragma GCC unroll 4  // 23 instructions for 12 multiply-adds otherwise: too many where a neighbour shares the core
@@ -23,7 +23,7 @@ template <bool kInRows>
     const V::F b0 = V::load(b), b1 = V::load(b + kLanes);
     MOBA_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      const V::F x = V::splat(kInRows ? a[r * kPackedRow + k] : a[k * kRows + r]);
+      const V::F x = V::splat(kInRows ? a[r * a_row + k] : a[k * kRows + r]);
       sums[r][0] = V::fma(x, b0, sums[r][0]);
       sums[r][1] = V::fma(x, b1, sums[r][1]);
     }
@@ -58,7 +58,7 @@ void tile_as(const BlockedTile& t) {
       const int64_t rows = t.rows - i < kRows ? t.rows - i : kRows, cols = t.cols - j < kCols ? t.cols - j : kCols;
       for (int64_t r = 0; r < rows; ++r) __builtin_prefetch(c + r * t.ldc, 1);
       V::F sums[kRows][kVectors];
-      multiply<kInRows>(t.depth, t.a + i / kRows * t.a_group, b, sums);
+      multiply<kInRows>(t.depth, t.a + i / kRows * t.a_group, t.a_row, b, sums);
       // Border tiles go through a full one beside C: one piece of code, so an element's bits do not depend on its place.
       const bool whole = rows == kRows && cols == kCols;
       float border[kRows * kCols];

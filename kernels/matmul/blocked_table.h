@@ -2,7 +2,8 @@
 //
 // op(A) and op(B) are packed in blocks of at most kDepth along K into fp32, bf16 operands being expanded on the way:
 //   A: groups of `rows` rows of C. From a row-major A each row lies apart (kPackedRow floats), from a stored transpose the
-//      `rows` values of one k lie together: either way packing copies runs of memory and never transposes A.
+//      `rows` values of one k lie together: either way packing copies runs of memory and never transposes A. Row-major fp32 is
+//      mostly not packed at all: its rows are read where they lie.
 //   B: panels of `cols` columns of C, the `cols` values of one k together; missing columns are 0.
 #pragma once
 #include "kernels/common/pick_isa.h"
@@ -16,6 +17,7 @@ constexpr int64_t kPackedRow = kDepth + 16;  // 17 cache lines: rows of a group 
 struct BlockedTile {
   int64_t rows, cols, depth;
   bool a_in_rows;  // layout of a
+  int64_t a_row;   // floats between rows, where a_in_rows
   const float* a;  // groups, a_group floats apart
   const float* b;  // panels, b_panel floats apart
   int64_t a_group, b_panel;

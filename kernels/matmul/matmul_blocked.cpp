@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <type_traits>
 
 #include "kernels/common/threads.h"
 #include "kernels/elementwise/elementwise_table.h"
@@ -18,6 +19,9 @@ constexpr int64_t kPanel = 2048;  // rows and columns of C worked on at a time: 
 constexpr int64_t kPackedFloats = 1 << 20;
 // Work of one thread at a time: its part of A (96 rows, 100 KB) stays in L2 while it walks its panels of B.
 constexpr int64_t kItemRows = 96, kItemCols = 128;
+
+// Rows of A this many floats apart share their sets of L1, and would drive each other and B out of it.
+constexpr int64_t kSameSets = 1024;
 
 int64_t pieces(int64_t size, int64_t piece) { return (size + piece - 1) / piece; }
 int64_t round_up(int64_t size, int64_t piece) { return pieces(size, piece) * piece; }
@@ -59,13 +63,14 @@ class Blocked {
         item_rows_(round_up(kItemRows, loops_.rows)),
         few_rows_(p.m <= item_rows_),
         lda_(p.lda ? p.lda : (p.transpose_a ? p.m : p.k)),
+        a_in_place_(std::is_same_v<T, float> && !p.transpose_a && !few_rows_ && lda_ % kSameSets != 0),
         ldb_(p.ldb ? p.ldb : (p.transpose_b ? p.k : p.n)),
         ldc_(p.ldc ? p.ldc : p.n),
         group_(loops_.rows * kPackedRow),
         panel_(loops_.cols * std::min(p.k, kDepth)) {
     thread_local Scratch scratch;
     const int64_t groups = pieces(std::min(p.m, kPanel), loops_.rows), panels = pieces(std::min(p.n, kPanel), loops_.cols);
-    a_block_ = groups * group_;
+    a_block_ = (a_in_place_ ? 1 : groups) * group_;
     b_block_ = few_rows_ ? 0 : panels * panel_;
     most_blocks_ = std::clamp<int64_t>(kPackedFloats / (a_block_ + b_block_), 1, pieces(p.k, kDepth));
     const int64_t c = p.out_dtype == DType::bf16 ? std::min(p.m, kPanel) * std::min(p.n, kPanel) : 0;
@@ -95,21 +100,25 @@ class Blocked {
     for (int64_t k = 0; k < p_.k; k += most_blocks_ * kDepth) {
       const int64_t depth = std::min(most_blocks_ * kDepth, p_.k - k);
       pack(row, rows, col, cols, k, depth);
-      multiply(rows, col, cols, k, depth, k == 0 ? first_beta : 1.0f, c, ldc);
+      multiply(row, rows, col, cols, k, depth, k == 0 ? first_beta : 1.0f, c, ldc);
     }
     if (through_scratch) store_bf16(row, rows, col, cols);
   }
 
-  // All blocks of K in [k, k + depth). An item is some groups of A or some panels of B of one block.
+  // All blocks of K in [k, k + depth). An item is some groups of A or some panels of B of one block. Of an A that is read in place only
+  // the group that its last rows do not fill is packed.
   void pack(int64_t row, int64_t rows, int64_t col, int64_t cols, int64_t k, int64_t depth) {
     constexpr int64_t kGroupsPerItem = 16, kPanelsPerItem = 8;
-    const int64_t groups = pieces(rows, loops_.rows), panels = pieces(cols, loops_.cols);
-    const int64_t a_items = pieces(groups, kGroupsPerItem), items = a_items + (few_rows_ ? 0 : pieces(panels, kPanelsPerItem));
+    const int64_t panels = pieces(cols, loops_.cols), groups_end = pieces(rows, loops_.rows);
+    const int64_t groups_begin = a_in_place_ ? rows / loops_.rows : 0;
+    const int64_t a_items = pieces(groups_end - groups_begin, kGroupsPerItem);
+    const int64_t items = a_items + (few_rows_ ? 0 : pieces(panels, kPanelsPerItem));
     for_items(pieces(depth, kDepth) * items, [&](int64_t item, int) {
       const int64_t block = item / items, part = item % items, first = k + block * kDepth, count = std::min(kDepth, k + depth - first);
+      const int64_t group = groups_begin + part * kGroupsPerItem;
       if (part < a_items)
-        for (int64_t g = part * kGroupsPerItem; g < std::min(groups, (part + 1) * kGroupsPerItem); ++g)
-          pack_group(g, row, rows, first, count, a_ + block * a_block_ + g * group_);
+        for (int64_t g = group; g < std::min(groups_end, group + kGroupsPerItem); ++g)
+          pack_group(g, row, rows, first, count, a_ + block * a_block_ + (g - groups_begin) * group_);
       else
         for (int64_t j = (part - a_items) * kPanelsPerItem; j < std::min(panels, (part - a_items + 1) * kPanelsPerItem); ++j)
           pack_panel(j, col, cols, first, count, b_ + block * b_block_ + j * panel_);
@@ -134,28 +143,38 @@ class Blocked {
       packing_.b_rows(depth, count, b + k * ldb_ + first, ldb_, panel);
   }
 
-  void multiply(int64_t rows, int64_t first_col, int64_t cols, int64_t k, int64_t depth, float beta, float* c, int64_t ldc) {
+  void multiply(int64_t first_row, int64_t rows, int64_t first_col, int64_t cols, int64_t k, int64_t depth, float beta, float* c,
+                int64_t ldc) {
     const int64_t across = pieces(cols, kItemCols);
     for_items(pieces(rows, item_rows_) * across, [&](int64_t item, int) {
-      const int64_t row = item / across * item_rows_, col = item % across * kItemCols;
+      const int64_t row = item / across * item_rows_, end = std::min(row + item_rows_, rows), col = item % across * kItemCols;
+      const int64_t in_place_end = a_in_place_ ? end / loops_.rows * loops_.rows : row;
       BlockedTile t;
-      t.rows = std::min(item_rows_, rows - row);
       t.cols = std::min(kItemCols, cols - col);
       t.a_in_rows = !p_.transpose_a;
-      t.a_group = group_;
       t.b_panel = panel_;
       t.alpha = p_.alpha;
-      t.c = c + row * ldc + col;
       t.ldc = ldc;
-      for (int64_t block = 0; block * kDepth < depth; ++block) {
-        t.depth = std::min(kDepth, depth - block * kDepth);
-        t.a = a_ + block * a_block_ + row / loops_.rows * group_;
-        t.b = b_ + block * b_block_ + col / loops_.cols * panel_;
-        t.beta = block == 0 ? beta : 1.0f;
+      auto tile = [&](int64_t begin, int64_t stop, const float* a, int64_t a_row, int64_t block) {
+        if (begin == stop) return;
+        t.rows = stop - begin;
+        t.a = a;
+        t.a_row = a_row;
+        t.a_group = loops_.rows * a_row;
+        t.c = c + begin * ldc + col;
         if (few_rows_)
           multiply_few_rows(t, first_col, col, cols, k + block * kDepth);
         else
           loops_.tile(t);
+      };
+      for (int64_t block = 0; block * kDepth < depth; ++block) {
+        t.depth = std::min(kDepth, depth - block * kDepth);
+        t.b = b_ + block * b_block_ + col / loops_.cols * panel_;
+        t.beta = block == 0 ? beta : 1.0f;
+        if (a_in_place_)
+          tile(row, in_place_end, static_cast<const float*>(p_.a) + (first_row + row) * lda_ + k + block * kDepth, lda_, block);
+        const int64_t packed_group = a_in_place_ ? 0 : row / loops_.rows;
+        tile(in_place_end, end, a_ + block * a_block_ + packed_group * group_, kPackedRow, block);
       }
     });
   }
@@ -198,7 +217,9 @@ class Blocked {
   const BlockedPacking<T>& packing_;
   const int64_t item_rows_;
   const bool few_rows_;  // each panel of B is used once: packed by its user into L1 instead of beforehand
-  const int64_t lda_, ldb_, ldc_, group_, panel_;
+  const int64_t lda_;
+  const bool a_in_place_;  // its rows are read where they lie
+  const int64_t ldb_, ldc_, group_, panel_;
   int64_t a_block_, b_block_;  // floats packed of A and B per block of K
   int64_t most_blocks_;        // packed at a time
   float *a_, *b_, *c_;

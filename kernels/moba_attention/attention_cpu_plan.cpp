@@ -104,7 +104,7 @@ Workspace::Workspace(int64_t bytes) {
     block_ = std::exchange(kept(), {});
     return;
   }
-  if (bytes <= kAttentionWorkspaceKept) kept() = {};  // too small for this call: not held beside its successor
+  kept() = {};  // too small for this call: not held beside its successor
   void* p = std::aligned_alloc(kHugePage, static_cast<size_t>(bytes));
   if (!p) throw std::bad_alloc();
   block_.base.reset(static_cast<char*>(p));
