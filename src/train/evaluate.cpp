@@ -68,17 +68,22 @@ class Evaluation {
  public:
   Evaluation(Transformer& model, const ForwardOptions& options, const EvaluationConfig& config, const std::function<bool()>& stop,
              const std::function<void(double)>& progress)
-      : model_(model), options_(options), config_(config), stop_(stop), progress_(progress) {
+      : model_(model),
+        options_(options),
+        config_(config),
+        stop_(stop),
+        progress_(progress),
+        sampler_(packed_sampler(config)),
+        sum_(config.bins) {
     MOBA_ASSERT(!config.by_example || (config.packing == Packing::best_fit && config.document_mask));
     options_.checkpoint_blocks = false;
-    limit_ = sample_limit(config);
+    plan_windows();
   }
 
   std::optional<EvaluationResult> run() {
     const NoGrad no_grad;
-    const bool windows = reads_windows(config_);
-    if (!packed(windows ? 0.5 : 1.0)) return {};
-    if (windows && !by_window()) return {};
+    if (!packed() || !by_window()) return {};
+    if (config_.by_example || reads_windows(config_)) keep_positions();
     return std::move(result_);
   }
 
@@ -101,13 +106,37 @@ class Evaluation {
     return out;
   }
 
-  // Adds of_sample(sample, nats of its targets) for samples make(0 .. count-1), several in one pass and spread over the ranks. False
+  // A window that is a row of the packed pass, as all are of a book that begins its file, is not read again.
+  void plan_windows() {
+    rows_ = std::min(sampler_.samples_per_epoch(), sample_limit(config_));
+    row_is_window_.assign(static_cast<size_t>(rows_), false);
+    samples_ = rows_;
+    if (!reads_windows(config_)) return;
+    const int64_t length = config_.sequence_length;
+    int64_t left = sample_limit(config_), first_row = 0;
+    for (const TokenDataset& data : sampler_.datasets()) {
+      std::vector<int64_t>& starts = windows_.emplace_back();
+      for (const int64_t begin : window_starts(data, length)) {
+        if (left-- <= 0) break;
+        const int64_t row = first_row + begin / length;
+        if (begin % length == 0 && row < rows_)
+          row_is_window_[static_cast<size_t>(row)] = true;
+        else
+          starts.push_back(begin);
+      }
+      left = std::max<int64_t>(left, 0);
+      first_row += (data.info().tokens - 1) / length;
+      samples_ += static_cast<int64_t>(starts.size());
+    }
+  }
+
+  // Adds of_sample(i, sample, nats of its targets) for samples make(0 .. count-1), several in one pass and spread over the ranks. False
   // if stopped.
   template <class Make, class OfSample>
-  bool each(int64_t count, double done, double share, Losses& sum, Make&& make, OfSample&& of_sample) {
+  bool each(int64_t count, Make&& make, OfSample&& of_sample) {
     const int64_t length = config_.sequence_length, together = std::max<int64_t>(1, config_.tokens_per_pass / length);
     const int64_t ranks = config_.ranks ? config_.ranks->size() : 1, rank = config_.ranks ? config_.ranks->rank() : 0;
-    const Tensor rows = Tensor::zeros({count, sum.row_size()}, DType::f64);
+    const Tensor rows = Tensor::zeros({count, sum_.row_size()}, DType::f64);
     for (int64_t round = 0; round < count; round += ranks * together) {
       if (stop_ && stop_()) return false;
       const int64_t first = std::min(count, round + rank * together), end = std::min(count, first + together);
@@ -116,13 +145,15 @@ class Evaluation {
       const std::vector<double> nats = samples.empty() ? std::vector<double>() : losses(samples);
       for (size_t i = 0; i < samples.size(); ++i) {
         const auto of_this = std::span(nats).subspan(i * static_cast<size_t>(length), static_cast<size_t>(length));
-        of_sample(samples[i], of_this).write_row(rows.data<double>() + (first + static_cast<int64_t>(i)) * sum.row_size());
+        const int64_t n = first + static_cast<int64_t>(i);
+        of_sample(n, samples[i], of_this).write_row(rows.data<double>() + n * sum_.row_size());
       }
-      if (progress_) progress_(done + share * static_cast<double>(std::min(count, round + ranks * together)) / static_cast<double>(count));
+      if (progress_) progress_(static_cast<double>(done_ + std::min(count, round + ranks * together)) / static_cast<double>(samples_));
     }
+    done_ += count;
     // Rows of other ranks are 0 here, so adding up is exact.
     if (ranks > 1 && count > 0) config_.ranks->all_reduce(rows, ReduceOp::sum, "evaluation").wait();
-    for (int64_t i = 0; i < count; ++i) sum.add_row(rows.data<double>() + i * sum.row_size());
+    for (int64_t i = 0; i < count; ++i) sum_.add_row(rows.data<double>() + i * sum_.row_size());
     return true;
   }
 
@@ -144,13 +175,11 @@ class Evaluation {
     if (trailing) losses.trailing.add(nats);
   }
 
-  Losses of_window(const Sample& sample, std::span<const double> nats) const {
-    Losses out(config_.bins);
-    out.windows = 1;
+  void add_window(Losses& losses, const Sample& sample, std::span<const double> nats) const {
+    losses.windows += 1;
     for (size_t t = 0; t < nats.size(); ++t)
       if (sample.targets[t] >= 0)
-        add_position(out, static_cast<int64_t>(t), static_cast<int64_t>(t) >= config_.sequence_length - config_.trailing, nats[t]);
-    return out;
+        add_position(losses, static_cast<int64_t>(t), static_cast<int64_t>(t) >= config_.sequence_length - config_.trailing, nats[t]);
   }
 
   Losses of_packed(const Sample& sample, std::span<const double> nats, const std::vector<int32_t>& sizes) const {
@@ -174,47 +203,46 @@ class Evaluation {
     }
   }
 
-  void keep_positions(const Losses& losses) {
-    result_.windows = losses.windows;
-    if (losses.windows == 0) return;
-    for (const Sum& s : losses.bin) result_.position_loss.push_back(s.mean());
-    if (config_.trailing > 0) result_.trailing_loss = losses.trailing.mean();
+  void keep_positions() {
+    result_.windows = sum_.windows;
+    if (sum_.windows == 0) return;
+    for (const Sum& s : sum_.bin) result_.position_loss.push_back(s.mean());
+    if (config_.trailing > 0) result_.trailing_loss = sum_.trailing.mean();
   }
 
-  bool packed(double share) {
-    const Sampler sampler(packed_sampler(config_));
-    const std::vector<int32_t> sizes = token_bytes(sampler.datasets().front().info().tokenizer_json);
-    Losses losses(config_.bins);
+  bool packed() {
+    const std::vector<int32_t> sizes = token_bytes(sampler_.datasets().front().info().tokenizer_json);
     collect_routing_ = true;
     const bool whole = each(
-        std::min(sampler.samples_per_epoch(), limit_), 0, share, losses, [&](int64_t i) { return sampler.sample(i); },
-        [&](const Sample& sample, std::span<const double> nats) { return of_packed(sample, nats, sizes); });
+        rows_, [&](int64_t i) { return sampler_.sample(i); },
+        [&](int64_t i, const Sample& sample, std::span<const double> nats) {
+          Losses out = of_packed(sample, nats, sizes);
+          if (row_is_window_[static_cast<size_t>(i)]) add_window(out, sample, nats);
+          return out;
+        });
     collect_routing_ = false;
     if (!whole) return false;
     share_routing();
-    result_.loss = losses.all.mean();
-    result_.targets = losses.all.targets;
-    result_.bits_per_byte = losses.bytes > 0 ? losses.all.loss / (static_cast<double>(losses.bytes) * std::numbers::ln2) : kNone;
-    if (config_.by_example) keep_positions(losses);
+    result_.loss = sum_.all.mean();
+    result_.targets = sum_.all.targets;
+    result_.bits_per_byte = sum_.bytes > 0 ? sum_.all.loss / (static_cast<double>(sum_.bytes) * std::numbers::ln2) : kNone;
     return true;
   }
 
   bool by_window() {
-    const int64_t length = config_.sequence_length;
-    Losses losses(config_.bins);
-    int64_t left = limit_;
-    for (const std::string& file : config_.files) {
-      const TokenDataset data(file);
-      std::vector<int64_t> starts = window_starts(data, length);
-      if (static_cast<int64_t>(starts.size()) > left) starts.resize(static_cast<size_t>(left));
-      left -= static_cast<int64_t>(starts.size());
+    for (size_t file = 0; file < windows_.size(); ++file) {
+      const TokenDataset& data = sampler_.datasets()[file];
+      const std::vector<int64_t>& starts = windows_[file];
       const bool whole = each(
-          static_cast<int64_t>(starts.size()), 0.5, 0.5, losses,
-          [&](int64_t i) { return window_sample(data, starts[static_cast<size_t>(i)], length, config_.ignore_loss_mask); },
-          [&](const Sample& sample, std::span<const double> nats) { return of_window(sample, nats); });
+          static_cast<int64_t>(starts.size()),
+          [&](int64_t i) { return window_sample(data, starts[static_cast<size_t>(i)], config_.sequence_length, config_.ignore_loss_mask); },
+          [&](int64_t, const Sample& sample, std::span<const double> nats) {
+            Losses out(config_.bins);
+            add_window(out, sample, nats);
+            return out;
+          });
       if (!whole) return false;
     }
-    keep_positions(losses);
     return true;
   }
 
@@ -223,8 +251,13 @@ class Evaluation {
   const EvaluationConfig& config_;
   const std::function<bool()>& stop_;
   const std::function<void(double)>& progress_;
-  int64_t limit_ = 0;  // samples of a pass
+  const Sampler sampler_;
+  int64_t rows_ = 0;                           // of the packed pass
+  std::vector<bool> row_is_window_;            // [rows]
+  std::vector<std::vector<int64_t>> windows_;  // per file, first tokens of the windows that are no rows
+  int64_t samples_ = 0, done_ = 0;             // rows and windows to read, and read
   bool collect_routing_ = false;
+  Losses sum_;
   EvaluationResult result_;
 };
 

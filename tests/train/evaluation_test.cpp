@@ -122,6 +122,49 @@ TEST_P(SftEvaluation, PositionAndTrailingCountWithinExamplesOfPackedRows) {
 
 INSTANTIATE_TEST_SUITE_P(Targets, SftEvaluation, ::testing::Bool(), [](const auto& p) { return p.param ? "everything" : "responses"; });
 
+// Windows that are rows of the packed pass too (those of a file's first document) and others, in two files and with a limit.
+TEST(Evaluation, PositionsAreThoseOfEveryFullWindowOfEveryDocument) {
+  const TrainFolder folder;
+  Model model(folder.recipe());
+  EvaluationConfig config;
+  config.sequence_length = 128;
+  config.bins = 8;
+  config.trailing = 5;
+  config.tokens_per_pass = 256;
+  std::vector<Example> windows;  // in the order of their files and places
+  const std::vector<std::vector<int>> lengths = {{400, 300}, {270, 20, 140}};
+  for (size_t file = 0; file < lengths.size(); ++file) {
+    config.files.push_back(folder.path("books" + std::to_string(file) + ".h5"));
+    TokenDatasetWriter writer(config.files.back(), 257, 256, -1, make_byte_tokenizer()->json(), false);
+    for (const int length : lengths[file]) {
+      std::vector<int32_t> document;
+      for (int t = 0; t < length; ++t) document.push_back((t * t + length * (t % 7)) % 250);
+      writer.add_document(document);
+      for (auto begin = document.begin(); document.end() - begin >= 129; begin += 128) windows.push_back({{begin, begin + 129}, {}});
+    }
+    writer.finish();
+  }
+  ASSERT_EQ(windows.size(), 8U);  // 3 + 2, 2 + 0 + 1
+  for (const int64_t limit : {0, 4 * 128, 6 * 128}) {
+    config.max_tokens = limit;
+    std::vector<Mean> bins(8);
+    Mean trailing;
+    const size_t count = limit == 0 ? windows.size() : static_cast<size_t>(limit / 128);
+    for (size_t w = 0; w < count; ++w) {
+      const std::vector<double> nats = nats_of(model, windows[w]);
+      for (size_t t = 0; t < nats.size(); ++t) bins[t / 16].add(nats[t]);
+      for (size_t t = nats.size() - 5; t < nats.size(); ++t) trailing.add(nats[t]);
+    }
+    const auto result = evaluate(model.transformer, model.options, config);
+    ASSERT_TRUE(result);
+    EXPECT_EQ(result->windows, static_cast<int64_t>(count));
+    ASSERT_TRUE(result->trailing_loss);
+    EXPECT_NEAR(*result->trailing_loss, trailing.value(), 1e-6) << limit;
+    ASSERT_EQ(result->position_loss.size(), bins.size());
+    for (size_t i = 0; i < bins.size(); ++i) EXPECT_NEAR(result->position_loss[i], bins[i].value(), 1e-6) << limit << ", bin " << i;
+  }
+}
+
 TEST(Evaluation, IdsWithoutATokenHaveNoBytes) {
   const TrainFolder folder;
   auto json = nlohmann::json::parse(make_byte_tokenizer()->json());
