@@ -88,21 +88,29 @@ template <class T>
 
 // Rows past the end of A are read by the register tile but never written to C.
 template <class T>
-void a_rows(int64_t rows, int64_t depth, const T* a, int64_t lda, float* group) {
-  for (int64_t r = 0; r < rows; ++r) copy(depth, a + r * lda, group + r * kPackedRow);
-  for (int64_t r = rows; r < kRows; ++r)
-    for (int64_t k = 0; k < depth; ++k) group[r * kPackedRow + k] = 0;
+void a_rows(int64_t rows, int64_t depth, const T* a, int64_t lda, float* groups) {
+  for (int64_t r = 0; r < rows; ++r) copy(depth, a + r * lda, groups + r * kPackedRow);
+  for (int64_t r = rows; r % kRows != 0; ++r)
+    for (int64_t k = 0; k < depth; ++k) groups[r * kPackedRow + k] = 0;
 }
 
 template <class T>
-void a_columns(int64_t rows, int64_t depth, const T* a, int64_t lda, float* group) {
-  for (int64_t k = 0; k < depth; ++k, a += lda, group += kRows) {
-    if (rows == kRows) {
-      MOBA_UNROLL
-      for (int r = 0; r < kRows; ++r) group[r] = value(a[r]);
+void a_columns(int64_t rows, int64_t depth, const T* a, int64_t lda, float* groups) {
+  constexpr int64_t kGroup = kRows * kPackedRow;
+  const int64_t whole = rows / kRows * kRows, left = rows - whole;
+  for (int64_t k = 0; k < depth; ++k, a += lda, groups += kRows) {
+    float* to = groups;
+    // Whole vectors, a few lanes too many: what they write past the group's values is overwritten by the next k.
+    if (k + 1 < depth) {
+      for (int64_t r = 0; r < whole; r += kRows, to += kGroup) {
+        MOBA_UNROLL
+        for (int64_t i = 0; i < kRows; i += kLanes) V::store(to + i, V::load(a + r + i));
+      }
     } else {
-      for (int64_t r = 0; r < kRows; ++r) group[r] = r < rows ? value(a[r]) : 0.0f;
+      for (int64_t r = 0; r < whole; r += kRows, to += kGroup)
+        for (int64_t i = 0; i < kRows; ++i) to[i] = value(a[r + i]);
     }
+    for (int64_t i = 0; left > 0 && i < kRows; ++i) to[i] = i < left ? value(a[whole + i]) : 0.0f;
   }
 }
 

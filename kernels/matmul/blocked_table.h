@@ -39,10 +39,9 @@ struct BlockedRow {
 
 template <class T>
 struct BlockedPacking {
-  // count values of each of `rows` rows
-  void (*a_rows)(int64_t rows, int64_t depth, const T* a, int64_t lda, float* group);
-  // one group from a stored transpose: a[k * lda + row]
-  void (*a_columns)(int64_t rows, int64_t depth, const T* a, int64_t lda, float* group);
+  // `rows` rows of A, a[row * lda + k] or, from a stored transpose, a[k * lda + row], into groups that lie one after another
+  void (*a_rows)(int64_t rows, int64_t depth, const T* a, int64_t lda, float* groups);
+  void (*a_columns)(int64_t rows, int64_t depth, const T* a, int64_t lda, float* groups);
   // one panel from row-major B: b[k * ldb + col], or from a stored transpose: b[col * ldb + k]
   void (*b_rows)(int64_t depth, int64_t cols, const T* b, int64_t ldb, float* panel);
   void (*b_columns)(int64_t depth, int64_t cols, const T* b, int64_t ldb, float* panel);

@@ -115,23 +115,22 @@ class Blocked {
     const int64_t items = a_items + (few_rows_ ? 0 : pieces(panels, kPanelsPerItem));
     for_items(pieces(depth, kDepth) * items, [&](int64_t item, int) {
       const int64_t block = item / items, part = item % items, first = k + block * kDepth, count = std::min(kDepth, k + depth - first);
-      const int64_t group = groups_begin + part * kGroupsPerItem;
-      if (part < a_items)
-        for (int64_t g = group; g < std::min(groups_end, group + kGroupsPerItem); ++g)
-          pack_group(g, row, rows, first, count, a_ + block * a_block_ + (g - groups_begin) * group_);
-      else
+      if (part < a_items) {
+        const int64_t begin = part * kGroupsPerItem, row_begin = (groups_begin + begin) * loops_.rows;
+        const int64_t row_end = std::min(rows, row_begin + kGroupsPerItem * loops_.rows);
+        pack_groups(row + row_begin, row_end - row_begin, first, count, a_ + block * a_block_ + begin * group_);
+      } else
         for (int64_t j = (part - a_items) * kPanelsPerItem; j < std::min(panels, (part - a_items + 1) * kPanelsPerItem); ++j)
           pack_panel(j, col, cols, first, count, b_ + block * b_block_ + j * panel_);
     });
   }
 
-  void pack_group(int64_t g, int64_t row, int64_t rows, int64_t k, int64_t depth, float* group) {
-    const int64_t first = row + g * loops_.rows, count = std::min(loops_.rows, row + rows - first);
+  void pack_groups(int64_t row, int64_t rows, int64_t k, int64_t depth, float* groups) {
     const T* a = static_cast<const T*>(p_.a);
     if (p_.transpose_a)
-      packing_.a_columns(count, depth, a + k * lda_ + first, lda_, group);
+      packing_.a_columns(rows, depth, a + k * lda_ + row, lda_, groups);
     else
-      packing_.a_rows(count, depth, a + first * lda_ + k, lda_, group);
+      packing_.a_rows(rows, depth, a + row * lda_ + k, lda_, groups);
   }
 
   void pack_panel(int64_t j, int64_t col, int64_t cols, int64_t k, int64_t depth, float* panel) {
