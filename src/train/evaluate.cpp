@@ -83,7 +83,7 @@ class Evaluation {
   std::optional<EvaluationResult> run() {
     const NoGrad no_grad;
     if (!packed() || !by_window()) return {};
-    if (config_.by_example || reads_windows(config_)) keep_positions();
+    keep_positions();
     return std::move(result_);
   }
 
@@ -106,7 +106,8 @@ class Evaluation {
     return out;
   }
 
-  // A window that is a row of the packed pass, as all are of a book that begins its file, is not read again.
+  // A window that is a row of the packed pass, as all are of a book that begins its file, is not read again. Only rows that cut the
+  // running text anywhere (concat) begin at multiples of their length.
   void plan_windows() {
     rows_ = std::min(sampler_.samples_per_epoch(), sample_limit(config_));
     row_is_window_.assign(static_cast<size_t>(rows_), false);
@@ -119,7 +120,7 @@ class Evaluation {
       for (const int64_t begin : window_starts(data, length)) {
         if (left-- <= 0) break;
         const int64_t row = first_row + begin / length;
-        if (begin % length == 0 && row < rows_)
+        if (config_.packing == Packing::concat && begin % length == 0 && row < rows_)
           row_is_window_[static_cast<size_t>(row)] = true;
         else
           starts.push_back(begin);
@@ -255,7 +256,8 @@ class Evaluation {
   int64_t rows_ = 0;                           // of the packed pass
   std::vector<bool> row_is_window_;            // [rows]
   std::vector<std::vector<int64_t>> windows_;  // per file, first tokens of the windows that are no rows
-  int64_t samples_ = 0, done_ = 0;             // rows and windows to read, and read
+  int64_t samples_ = 0;                        // rows and windows to read
+  int64_t done_ = 0;                           // of them are read
   bool collect_routing_ = false;
   Losses sum_;
   EvaluationResult result_;

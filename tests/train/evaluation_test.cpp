@@ -122,17 +122,21 @@ TEST_P(SftEvaluation, PositionAndTrailingCountWithinExamplesOfPackedRows) {
 
 INSTANTIATE_TEST_SUITE_P(Targets, SftEvaluation, ::testing::Bool(), [](const auto& p) { return p.param ? "everything" : "responses"; });
 
-// Windows that are rows of the packed pass too (those of a file's first document) and others, in two files and with a limit.
-TEST(Evaluation, PositionsAreThoseOfEveryFullWindowOfEveryDocument) {
+class WindowEvaluation : public ::testing::TestWithParam<Packing> {};
+
+// Windows that are rows of the packed pass too (concat: those of a file's first document) and others, in two files and with a limit.
+TEST_P(WindowEvaluation, PositionsAreThoseOfEveryFullWindowOfEveryDocument) {
   const TrainFolder folder;
   Model model(folder.recipe());
   EvaluationConfig config;
+  config.packing = GetParam();
+  config.document_mask = config.packing == Packing::best_fit;
   config.sequence_length = 128;
   config.bins = 8;
   config.trailing = 5;
   config.tokens_per_pass = 256;
   std::vector<Example> windows;  // in the order of their files and places
-  const std::vector<std::vector<int>> lengths = {{400, 300}, {270, 20, 140}};
+  const std::vector<std::vector<int>> lengths = {{400, 300, 129}, {270, 20, 140}};
   for (size_t file = 0; file < lengths.size(); ++file) {
     config.files.push_back(folder.path("books" + std::to_string(file) + ".h5"));
     TokenDatasetWriter writer(config.files.back(), 257, 256, -1, make_byte_tokenizer()->json(), false);
@@ -144,7 +148,7 @@ TEST(Evaluation, PositionsAreThoseOfEveryFullWindowOfEveryDocument) {
     }
     writer.finish();
   }
-  ASSERT_EQ(windows.size(), 8U);  // 3 + 2, 2 + 0 + 1
+  ASSERT_EQ(windows.size(), 9U);  // 3 + 2 + 1, 2 + 0 + 1
   for (const int64_t limit : {0, 4 * 128, 6 * 128}) {
     config.max_tokens = limit;
     std::vector<Mean> bins(8);
@@ -164,6 +168,9 @@ TEST(Evaluation, PositionsAreThoseOfEveryFullWindowOfEveryDocument) {
     for (size_t i = 0; i < bins.size(); ++i) EXPECT_NEAR(result->position_loss[i], bins[i].value(), 1e-6) << limit << ", bin " << i;
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Packings, WindowEvaluation, ::testing::Values(Packing::concat, Packing::best_fit),
+                         [](const auto& p) { return p.param == Packing::concat ? "concat" : "best_fit"; });
 
 TEST(Evaluation, IdsWithoutATokenHaveNoBytes) {
   const TrainFolder folder;
