@@ -13,6 +13,8 @@ constexpr int kVectors = 2;  // per row of the register tile
 constexpr int kCols = kVectors * kLanes;
 constexpr int kRows = kNativeVectorBytes == 64 ? 14 : 6;  // accumulators, two vectors of B and a broadcast fill 32 or 16 registers
 
+constexpr bool kReadsInPlace = kRows <= 8;  // the addresses of more rows, a distance apart that is not known here, overflow the registers
+
 // One register tile over the whole depth; sums[r * kCols + col].
 template <bool kInRows>
 [[gnu::always_inline]] inline void multiply(int64_t depth, const float* a, int64_t a_row, const float* b, V::F (&sums)[kRows][kVectors]) {
@@ -23,7 +25,7 @@ template <bool kInRows>
     const V::F b0 = V::load(b), b1 = V::load(b + kLanes);
     MOBA_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      const V::F x = V::splat(kInRows ? a[r * a_row + k] : a[k * kRows + r]);
+      const V::F x = V::splat(kInRows ? a[r * (kReadsInPlace ? a_row : kPackedRow) + k] : a[k * kRows + r]);
       sums[r][0] = V::fma(x, b0, sums[r][0]);
       sums[r][1] = V::fma(x, b1, sums[r][1]);
     }
@@ -100,7 +102,8 @@ void a_columns(int64_t rows, int64_t depth, const T* a, int64_t lda, float* grou
   const int64_t whole = rows / kRows * kRows, left = rows - whole;
   for (int64_t k = 0; k < depth; ++k, a += lda, groups += kRows) {
     float* to = groups;
-    // Whole vectors, a few lanes too many: what they write past the group's values is overwritten by the next k.
+    // Whole vectors, up to two lanes too many: they read on into the row of the next k, and what they write past the group's values is
+    // overwritten by it.
     if (k + 1 < depth) {
       for (int64_t r = 0; r < whole; r += kRows, to += kGroup) {
         MOBA_UNROLL
@@ -231,6 +234,7 @@ void row(const BlockedRow<T>& t) {
 
 extern const BlockedLoops blocked_loops = {kRows,
                                            kCols,
+                                           kReadsInPlace,
                                            tile,
                                            {a_rows<float>, a_columns<float>, b_rows<float>, b_columns<float>, row<float>},
                                            {a_rows<bf16>, a_columns<bf16>, b_rows<bf16>, b_columns<bf16>, row<bf16>}};

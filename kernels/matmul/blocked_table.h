@@ -13,11 +13,11 @@ namespace moba::kernels {
 constexpr int64_t kDepth = 256;              // a panel of B (16 columns) takes 16 KB: half of L1
 constexpr int64_t kPackedRow = kDepth + 16;  // 17 cache lines: rows of a group fall into different sets
 
-// A rectangle of C whose packed operands lie ready: C = alpha * A B + (first block of K: beta * C, later: C).
+// A rectangle of C whose operands lie ready: C = alpha * A B + (first block of K: beta * C, later: C).
 struct BlockedTile {
   int64_t rows, cols, depth;
   bool a_in_rows;  // layout of a
-  int64_t a_row;   // floats between rows, where a_in_rows
+  int64_t a_row;   // where a_in_rows: its rows are a_row floats apart
   const float* a;  // groups, a_group floats apart
   const float* b;  // panels, b_panel floats apart
   int64_t a_group, b_panel;
@@ -49,7 +49,8 @@ struct BlockedPacking {
 };
 
 struct BlockedLoops {
-  int64_t rows, cols;  // of the register tile
+  int64_t rows, cols;   // of the register tile
+  bool reads_in_place;  // any a_row; else kPackedRow only
   void (*tile)(const BlockedTile& t);
   BlockedPacking<float> f32;
   BlockedPacking<bf16> b16;

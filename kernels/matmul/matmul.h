@@ -4,7 +4,8 @@
 // the CPU has no bf16 products; oneDNN (matmul_onednn.cpp) where it has. Measured on Zen 3, one thread, share of the FMA peak: 86 to
 // 93 % for the shapes of a decoder (N, K from 256), f32 and bf16 alike; oneDNN's sgemm 77 to 96 %, but its bits depend on threads.
 // Bits do not depend on threads; in the blocked product they do not depend on the other rows and columns either.
-// Operands are packed block by block in cache as the product goes: a weight needs no packed form of its own (docs/log.md).
+// Operands are packed block by block in cache as the product goes, but for most row-major fp32 A, which are read in place: a weight needs
+// no packed form of its own (docs/log.md).
 #pragma once
 #include "kernels/common/dispatch.h"
 

@@ -63,7 +63,7 @@ class Blocked {
         item_rows_(round_up(kItemRows, loops_.rows)),
         few_rows_(p.m <= item_rows_),
         lda_(p.lda ? p.lda : (p.transpose_a ? p.m : p.k)),
-        a_in_place_(std::is_same_v<T, float> && !p.transpose_a && !few_rows_ && lda_ % kSameSets != 0),
+        a_in_place_(std::is_same_v<T, float> && loops_.reads_in_place && !p.transpose_a && !few_rows_ && lda_ % kSameSets != 0),
         ldb_(p.ldb ? p.ldb : (p.transpose_b ? p.k : p.n)),
         ldc_(p.ldc ? p.ldc : p.n),
         group_(loops_.rows * kPackedRow),

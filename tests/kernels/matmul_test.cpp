@@ -149,19 +149,21 @@ TEST(Matmul, SameBitsForAnyThreads) {
       }
 }
 
-// A row alone gives the bits it gives among others: chunked prefill and decoding rely on it.
+// A row alone gives the bits it gives among others: chunked prefill and decoding rely on it. Of the shapes one has more blocks of K than
+// are packed at a time, one more rows than a panel, and one rows of A that share their sets of L1 (lda 1024).
 TEST(Matmul, RowsDoNotDependOnTheirNeighbours) {
   const OneThread alone;
   if (has_bf16_products()) GTEST_SKIP() << "products by the CPU's bf16 instructions are cut by the number of rows";
   for_each_isa([] {
     for (const Types& types : kTypes)
       for (bool tb : {false, true})
-        for (const Shape& s : {Shape{110, 150, 523}, Shape{100, 2100, 12}}) {
+        for (const Shape& s :
+             {Shape{110, 150, 523}, Shape{100, 2100, 12}, Shape{110, 2050, 300}, Shape{2070, 20, 300}, Shape{110, 20, 1021}}) {
           const Operands all(s, types, false, tb, 3);
           Array many = all.c;
           matmul(all.args(many, 0.7f, -0.3f));
           const auto row_bytes = all.ldc * static_cast<int64_t>(dtype_size(types.out));
-          for (int64_t row : {int64_t{0}, int64_t{5}, s.m - 1}) {
+          for (int64_t row : {int64_t{0}, int64_t{5}, s.m - 8, s.m - 1}) {
             Array one = all.c;
             MatmulArgs p = all.args(one, 0.7f, -0.3f);
             p.m = 1;
