@@ -60,7 +60,7 @@ TYPED_TEST(Typed, AllReduce) {
 
 TYPED_TEST(Typed, SmallAndLargeHaveTheSameBits) {
   auto* communicator = dynamic_cast<GroupCommunicator*>(&all());
-  if (!communicator) GTEST_SKIP() << "one rank";
+  if (!communicator) GTEST_SKIP() << "one rank has no other to talk to; mpirun starts this with more";
   for (int64_t n : {1, 5, 1000, 6000}) {
     for (int64_t limit : {int64_t{0}, int64_t{1} << 30}) {
       all().barrier("before").wait();
@@ -157,7 +157,7 @@ TYPED_TEST(Typed, AllToAll) {
 
 TYPED_TEST(Typed, SendAndReceive) {
   const int size = all().size(), rank = all().rank();
-  if (size == 1) GTEST_SKIP() << "one rank";
+  if (size == 1) GTEST_SKIP() << "one rank has no other to talk to; mpirun starts this with more";
   for (int64_t n : {0, 1, 1000, 200000}) {
     // Down a chain: works on every backend.
     const Tensor x = rank == 0 ? own<TypeParam>(n, 10) : Tensor::from(std::vector<TypeParam>(static_cast<size_t>(n)), {n});
@@ -247,7 +247,7 @@ TEST(Ranks, Split) {
 
 // Messages above 1 GiB are cut. Needs 2.2 GB per rank: MOBA_TEST_HUGE=1.
 TEST(Ranks, BeyondTwoGiB) {
-  if (!std::getenv("MOBA_TEST_HUGE")) GTEST_SKIP() << "MOBA_TEST_HUGE is not set";
+  if (!std::getenv("MOBA_TEST_HUGE")) GTEST_SKIP() << "needs 2.2 GB of memory in each rank: set MOBA_TEST_HUGE=1 to run it";
   const int64_t n = 1100000007;
   const Tensor x = Tensor::full({n}, 0, DType::bf16);
   for (int64_t i = 0; i < n; i += 999) x.data<bf16>()[i] = all().rank() == 0 ? test::value<bf16>(0, i, 30) : to_bf16(0);
