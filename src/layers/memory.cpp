@@ -90,6 +90,16 @@ int64_t attention_workspace(const Sizes& z, const TrainingShape& s, const LayerA
   return kernels::attention_workspace_bytes(args, true);
 }
 
+// By layer. Equal layers, which most are, are planned once: predictions ask for hundreds of points of a run.
+std::vector<int64_t> attention_workspaces(const Sizes& z, const TrainingShape& s) {
+  std::vector<int64_t> bytes;
+  for (const LayerAttention& layer : s.layers) {
+    const size_t same = static_cast<size_t>(std::find(s.layers.begin(), s.layers.end(), layer) - s.layers.begin());
+    bytes.push_back(same < bytes.size() ? bytes[same] : attention_workspace(z, s, layer));
+  }
+  return bytes;
+}
+
 struct Candidate {
   MemoryEstimate estimate;
   void offer(const MemoryEstimate& other) {
@@ -98,7 +108,7 @@ struct Candidate {
 };
 
 // Everything that is there in every moment of a step.
-MemoryEstimate standing(const Sizes& z, const TrainingShape& s) {
+MemoryEstimate standing(const Sizes& z, const TrainingShape& s, const std::vector<int64_t>& workspaces) {
   const TransformerConfig& c = z.config;
   const int64_t parameters = parameter_count(c), block_matrices = matrix_parameter_count(c) - c.vocab_size * c.hidden_size;
   const int64_t owned = s.owned_parameters < 0 ? parameters : s.owned_parameters;
@@ -106,9 +116,8 @@ MemoryEstimate standing(const Sizes& z, const TrainingShape& s) {
   MemoryEstimate m;
   m.weights = s.dtype == DType::bf16 ? owned * z.wide + parameters * z.e : parameters * z.wide;
   m.optimizer = moments * owned / parameters;
-  for (const LayerAttention& layer : s.layers)  // small ones stay from call to call
-    if (const int64_t bytes = attention_workspace(z, s, layer); bytes <= kernels::kAttentionWorkspaceKept)
-      m.attention_workspace = std::max(m.attention_workspace, bytes);
+  for (const int64_t bytes : workspaces)  // small ones stay from call to call
+    if (bytes <= kernels::kAttentionWorkspaceKept) m.attention_workspace = std::max(m.attention_workspace, bytes);
   return m;
 }
 
@@ -136,11 +145,10 @@ int64_t saved_up_to(const Sizes& z, const TrainingShape& s, int64_t layer) {
 }
 
 // The fused head: hidden rows and their norm, gradients of both operands, one chunk of logits (and of their gradients in bf16).
-MemoryEstimate at_loss(const Sizes& z, const TrainingShape& s) {
+MemoryEstimate at_loss(const Sizes& z, const TrainingShape& s, MemoryEstimate m) {
   constexpr int64_t kChunkLogits = int64_t{16} << 20;  // as ops::linear_cross_entropy cuts
   const int64_t vocab = z.config.vocab_size;
   const int64_t chunk = std::min(z.tokens, std::max<int64_t>(kChunkLogits / vocab / 32 * 32, 32));
-  MemoryEstimate m = standing(z, s);
   m.moment = "loss";
   m.gradients = s.micro_batches > 1 ? held_gradients(z, s) : 0;
   m.activations = saved_up_to(z, s, z.config.num_hidden_layers - 1) + z.rows(z.hidden);  // and the last block's output
@@ -149,10 +157,9 @@ MemoryEstimate at_loss(const Sizes& z, const TrainingShape& s) {
 }
 
 // Backward of one block: its saved tensors, those of the blocks before it, and gradients in flight.
-void offer_backward(const Sizes& z, const TrainingShape& s, int64_t layer, Candidate& peak) {
+void offer_backward(const Sizes& z, const TrainingShape& s, MemoryEstimate m, int64_t layer, int64_t workspace, Candidate& peak) {
   const LayerAttention& l = s.layers[static_cast<size_t>(layer)];
   const int64_t later = z.config.num_hidden_layers - 1 - layer;
-  MemoryEstimate m = standing(z, s);
   m.moment = "backward";
   const bool all_held = s.micro_batches > 1 || s.ranks > 1;
   const int64_t all_gradients = held_gradients(z, s);
@@ -169,12 +176,11 @@ void offer_backward(const Sizes& z, const TrainingShape& s, int64_t layer, Candi
   MemoryEstimate attention = m;
   attention.gradients = all_held ? all_gradients : done + z.mlp_gradients() + z.hidden * z.q * z.wide;
   attention.activations = saved_before + saved_attention(z, s, l) + z.rows(z.hidden + 2 * z.q + 2 * z.kv);
-  attention.attention_workspace = std::max(m.attention_workspace, attention_workspace(z, s, l));
+  attention.attention_workspace = std::max(m.attention_workspace, workspace);
   peak.offer(attention);
 }
 
-MemoryEstimate at_update(const Sizes& z, const TrainingShape& s) {
-  MemoryEstimate m = standing(z, s);
+MemoryEstimate at_update(const Sizes& z, const TrainingShape& s, MemoryEstimate m) {
   m.moment = "update";
   m.gradients = parameter_count(z.config) * z.wide;
   if (!s.muon) return m;
@@ -196,9 +202,12 @@ MemoryEstimate training_memory(const TransformerConfig& config, const TrainingSh
   MOBA_CHECK(static_cast<int64_t>(shape.layers.size()) == config.num_hidden_layers,
              "memory estimate: {} layer settings for a model of {} layers", shape.layers.size(), config.num_hidden_layers);
   const Sizes z(config, shape);
-  Candidate peak{at_loss(z, shape)};
-  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) offer_backward(z, shape, layer, peak);
-  peak.offer(at_update(z, shape));
+  const std::vector<int64_t> workspaces = attention_workspaces(z, shape);
+  const MemoryEstimate always = standing(z, shape, workspaces);
+  Candidate peak{at_loss(z, shape, always)};
+  for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer)
+    offer_backward(z, shape, always, layer, workspaces[static_cast<size_t>(layer)], peak);
+  peak.offer(at_update(z, shape, always));
   // The allocator may keep 1/8 of the peak and 32 MiB of blocks that fit no later request; measured on models of 4M parameters
   // at T 8192 it keeps about 1/16, and the 32 MiB too where blocks are recomputed (many sizes come and go).
   peak.estimate.allocator_slack = peak.estimate.tensors() / 16 + (shape.checkpoint_blocks ? int64_t{32} << 20 : 0);

@@ -44,6 +44,8 @@ std::string format_duration(double seconds) {
   if (s < 60) return fmt::format("{}s", s);
   if (s < 3600) return fmt::format("{}m{:02}s", s / 60, s % 60);
   if (s < 86400) return fmt::format("{}h{:02}m", s / 3600, s / 60 % 60);
+  constexpr int64_t kYear = 365 * 86400;
+  if (s >= 2 * kYear) return fmt::format("{} years", format_thousands(s / kYear));
   return fmt::format("{}d{:02}h", s / 86400, s / 3600 % 24);
 }
 

@@ -44,6 +44,7 @@ TEST(Console, DurationsAndCounts) {
   EXPECT_EQ(format_duration(3599), "59m59s");
   EXPECT_EQ(format_duration(7500), "2h05m");
   EXPECT_EQ(format_duration(273600), "3d04h");
+  EXPECT_EQ(format_duration(1.3e12), "41,222 years");
   EXPECT_EQ(format_duration(std::numeric_limits<double>::infinity()), "?");
   EXPECT_EQ(format_count(950), "950");
   EXPECT_EQ(format_count(1.3e9), "1.3B");
