@@ -13,4 +13,10 @@ double remaining_seconds(const Work& work, double elapsed, double predicted) {
   return work.left * elapsed / work.done;
 }
 
+double AwakeTime::tick(Time now) {
+  if (now - last_ <= kSuspended) seconds_ += std::chrono::duration<double>(now - last_).count();
+  last_ = now;
+  return seconds_;
+}
+
 }  // namespace moba::sweep

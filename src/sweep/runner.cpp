@@ -160,7 +160,7 @@ class Runner {
       work.left += (1 - share) * cost.flops;
       predicted += (1 - share) * cost.seconds;
     }
-    progress_.update(views_, remaining_seconds(work, std::chrono::duration<double>(now - began_).count(), predicted));
+    progress_.update(views_, remaining_seconds(work, awake_.tick(now), predicted));
   }
 
   static double share_done(const RunStatus& s) {
@@ -174,7 +174,7 @@ class Runner {
   Progress progress_;
   std::vector<RunView> views_;
   std::vector<Child> children_;
-  const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
+  AwakeTime awake_{std::chrono::steady_clock::now()};
   std::chrono::steady_clock::time_point refreshed_{};
   ExitCode code_ = ExitCode::done;
   bool stopping_ = false;

@@ -14,5 +14,15 @@ TEST(Remaining, MeasuredSpeedTakesOverFromThePrediction) {
   EXPECT_EQ(remaining_seconds({1000, 0}, 5, 7), 0);
 }
 
+TEST(Remaining, SuspendedTimeIsNotCounted) {
+  using std::chrono::seconds;
+  const AwakeTime::Time start{};
+  AwakeTime awake(start);
+  EXPECT_EQ(awake.tick(start + seconds(1)), 1);
+  EXPECT_EQ(awake.tick(start + seconds(3)), 3);
+  EXPECT_EQ(awake.tick(start + seconds(3600)), 3);
+  EXPECT_EQ(awake.tick(start + seconds(3601)), 4);
+}
+
 }  // namespace
 }  // namespace moba::sweep

@@ -166,6 +166,23 @@ TEST(SweepFile, StaleRunsAreNamedAndRefused) {
   }
 }
 
+TEST(SweepFile, MovedResultsAreNotStale) {
+  const TrainFolder folder;
+  folder.write("s.yaml", sweep_text(folder, "arms: [{name: a}]\n"));
+  std::vector<std::string> notes;
+  const Sweep first = open_sweep(folder.path("s.yaml"), {});
+  Record record = open_record(first, notes);
+  write_record(first, record);
+  record.json["runs"]["a-s1"]["run.output_dir"] = first.folder();  // older records name the place
+  record.set_ended("a-s1", "killed");
+  make_run_folder(first.runs[0].folder());
+  folder.write("runs/s/a-s1/metrics.jsonl", "");
+  std::filesystem::rename(folder.path("runs"), folder.path("moved"));
+  const Sweep moved = open_sweep(folder.path("s.yaml"), {"run.output_dir=" + folder.path("moved")});
+  EXPECT_EQ(moved.runs.at(0).folder(), folder.path("moved/s/a-s1"));
+  EXPECT_NO_THROW(EXPECT_EQ(open_record(moved, notes).ended("a-s1"), "killed"));
+}
+
 // A Hugging Face directory of one tensor.
 void write_start_model(const TrainFolder& folder, float value) {
   std::filesystem::create_directories(folder.path("start"));
