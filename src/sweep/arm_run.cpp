@@ -109,7 +109,7 @@ class Opener {
     }
     if (!data_missing) resolve_vocabulary(run.recipe);
     run.settings = recipe_settings(run.recipe);
-    run.settings.erase(kPlace);
+    run.settings.erase(kOutputDir);
     if (run.recipe.model.vocab_size == 0) run.unknown.emplace_back(kVocabulary);
     if (data_missing)
       run.unknown.emplace_back(kDataContent);

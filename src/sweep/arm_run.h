@@ -13,7 +13,7 @@ namespace moba::sweep {
 inline constexpr const char* kDataContent = "content of data";
 inline constexpr const char* kStartContent = "content of model.init_from";
 inline constexpr const char* kVocabulary = "model.vocab_size";
-inline constexpr const char* kPlace = "run.output_dir";
+inline constexpr const char* kOutputDir = "run.output_dir";
 
 struct ArmRun {
   Arm arm;
@@ -22,7 +22,8 @@ struct ArmRun {
   std::string name;                    // ARM-sSEED, the run's name and folder
   std::vector<std::string> arguments;  // of moba-train, program name left out
   Recipe recipe;
-  // Every resolved key but kPlace (results may be moved), content of the data and of the start model: what makes a finished run this run.
+  // What makes a finished run this run: every resolved key but kOutputDir (results may be moved), content of the data and of the start
+  // model.
   nlohmann::json settings;
   std::vector<std::string> unknown;  // settings that only inputs can tell which are missing now
   std::string folder() const { return recipe.folder(); }

@@ -36,11 +36,11 @@ std::string differences(const json& before, const json& now) {
   return fmt::format("{}{}", fmt::join(parts, "; "), more ? fmt::format("; and {} more", more) : "");
 }
 
-// What can't be compared is left out of both: settings that missing inputs hide, and what older records do not have. The
-// place is in older records.
+// What can't be compared is left out of both: settings that missing inputs hide, and what older records do not have; of these, where the
+// folder was, which later ones leave out.
 std::string changes(json before, const ArmRun& run) {
   json now = run.settings;
-  before.erase(kPlace);
+  before.erase(kOutputDir);
   if (!before.contains(kStartContent)) now.erase(kStartContent);
   for (const std::string& key : run.unknown) before.erase(key), now.erase(key);
   return before == now ? "" : differences(before, now);
