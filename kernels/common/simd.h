@@ -129,29 +129,27 @@ struct Simd {
   MOBA_INLINE F abs(F v) { return (F)((I)v & 0x7fffffff); }
 
   // 2^y, relative error 2e-7; 0 below -126 (no denormals), +Inf from 127.5, NaN stays NaN, exactly 1 at 0.
-  MOBA_INLINE F exp2(F y) {
-    const F t = max(splat(-126.0f), min(splat(128.0f), y));  // in this operand order NaN passes
-    const F rounded = t + splat(kRound);
-    const F f = t - (rounded - splat(kRound));
+  MOBA_INLINE F exp2(F y) { return exp2_to_127(min(splat(128.0f), y)); }  // in this operand order NaN passes
+  // The same for y < 128 or NaN, three operations less: what lies below -126 is only replaced at the end.
+  MOBA_INLINE F exp2_to_127(F y) {
+    const F rounded = y + splat(kRound);
+    const F f = y - (rounded - splat(kRound));
     F p = fma(splat(1.535336188e-4f), f, splat(1.339887440e-3f));
     p = fma(p, f, splat(9.618437357e-3f));
     p = fma(p, f, splat(5.550332471e-2f));
     p = fma(p, f, splat(2.402264791e-1f));
     p = fma(p, f, splat(6.931472028e-1f));
     p = fma(p, f, splat(1.0f));
-    const F power = (F)(((U)rounded + (127u - kRoundBits)) << 23);
-    return (F)((I)(p * power) & ~(I)(y < splat(-126.0f)));
+    return scaled(p, rounded, y);
   }
-  // 2^y to 1.2e-4 relative: enough where the result is rounded to bf16 next.
+  // 2^y for y < 128 or NaN to 1.2e-4 relative: enough where the result is rounded to bf16 next.
   MOBA_INLINE F exp2_short(F y) {
-    const F t = max(splat(-126.0f), min(splat(128.0f), y));
-    const F rounded = t + splat(kRound);
-    const F f = t - (rounded - splat(kRound));
+    const F rounded = y + splat(kRound);
+    const F f = y - (rounded - splat(kRound));
     F p = fma(splat(5.5171669e-2f), f, splat(2.4261112e-1f));
     p = fma(p, f, splat(6.9326098e-1f));
     p = fma(p, f, splat(1.0f));
-    const F power = (F)(((U)rounded + (127u - kRoundBits)) << 23);
-    return (F)((I)(p * power) & ~(I)(y < splat(-126.0f)));
+    return scaled(p, rounded, y);
   }
   MOBA_INLINE F exp(F x) { return exp2(x * splat(1.44269504f)); }
 
@@ -177,6 +175,12 @@ struct Simd {
   }
 
  private:
+  // p * 2^(the integer that stands in the low bits of `rounded`), 0 where y < -126.
+  MOBA_INLINE F scaled(F p, F rounded, F y) {
+    const F power = (F)(((U)rounded + (127u - kRoundBits)) << 23);
+    return (F)((I)(p * power) & ~(I)(y < splat(-126.0f)));
+  }
+
   static constexpr float kRound = 12582912.0f;         // 1.5 * 2^23: adding it rounds to an integer
   static constexpr uint32_t kRoundBits = 0x4b400000u;  // its bits; the integer stands in the low bits
 };

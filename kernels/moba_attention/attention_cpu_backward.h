@@ -45,11 +45,11 @@ class BackwardChunk {
     build_lists(job_, rows_, lists_);
     for (int64_t i = 0; i < rows_ * depth_.padded; i += V::kLanes) V::store(dq_ + i, V::zero());
     start_rows();
-    visit_stretches(
+    visit_tiles(
         job_, lists_,
-        [this](const Stretch& s) {
-          wait_for(s.panel);
-          for_tiles(s.rows, [&](int64_t first, int count) { safe_tile(s, s.list + first, count); });
+        [this](const Tile& t, const Tile* next) {
+          wait_for(t.keys.panel);
+          safe_tile(t, next);
         },
         [this](int64_t panel) {
           wait_for(panel);
@@ -119,8 +119,22 @@ class BackwardChunk {
     nonfinite_ = V::sum(poisoned) != 0;
   }
 
+  // Sums of this tile, rows of the next one.
+  void prefetch(const Tile& t, const Tile* next) {
+    ahead_.clear();
+    for (int i = 0; i < t.count; ++i) ahead_.add(dq_ + t.rows[i] * depth_.padded, depth_.padded * int64_t{sizeof(float)});
+    if (!next) return;
+    for (int i = 0; i < next->count; ++i) {
+      const int64_t at = row_offset(job_, next->rows[i]), bytes = depth_.d * int64_t{sizeof(E)};
+      ahead_.add(static_cast<const E*>(job_.q) + at, bytes);
+      ahead_.add(static_cast<const E*>(job_.dout) + at, bytes);
+    }
+  }
+
   // NaN or Inf must not meet the zero weight of a masked pair: then rows go one by one, each over exactly its keys.
-  void safe_tile(const Stretch& s, const int32_t* rows, int count) {
+  void safe_tile(const Tile& t, const Tile* next) {
+    const auto& [s, rows, count] = t;
+    prefetch(t, next);
     const bool cut_pairs = G::kPair == 2 && ((s.begin | s.end) & 1);
     if ((nonfinite_ || job_.packed.nonfinite[s.panel]) && (s.limited || cut_pairs)) {
       for (int i = 0; i < count; ++i) tile(s, rows + i, 1, true);
@@ -132,8 +146,8 @@ class BackwardChunk {
   void tile(const Stretch& s, const int32_t* rows, int count, bool exact) {
     gather(job_.q, query_factor<G>(job_), rows, count, queries_, query_pairs_);
     gather(job_.dout, 1.0f, rows, count, douts_, dout_pairs_);
-    multiply_columns<G>(job_, s, rows, count, queries_, row_stride(), job_.packed.k_columns, depth_.words, p_);
-    multiply_columns<G>(job_, s, rows, count, douts_, row_stride(), job_.packed.v_columns, depth_.words, ds_);
+    multiply_columns<G>(job_, s, rows, count, queries_, row_stride(), job_.packed.k_columns, depth_.words, p_, ahead_);
+    multiply_columns<G>(job_, s, rows, count, douts_, row_stride(), job_.packed.v_columns, depth_.words, ds_, ahead_);
     for (int i = 0; i < count; ++i) weights_row(s, rows[i], p_ + i * kScoreStride, ds_ + i * kScoreStride);
     if constexpr (G::kPair == 2) {
       const int64_t origin = s.panel * kPanelKeys;
@@ -154,7 +168,7 @@ class BackwardChunk {
                        padded_panel_keys<G>(job_.packed.keys, s.panel) / G::kPair * G::kColumns, depth_.padded,
                        dq_ + rows[0] * depth_.padded);
     } else {
-      multiply_rows<G, Start::load>(job_, s, rows, count, ds_, k_rows, depth_.padded, dq_, nullptr);
+      multiply_rows<G, Start::load>(job_, s, rows, count, ds_, k_rows, depth_.padded, dq_, nullptr, ahead_);
     }
   }
 
@@ -181,34 +195,26 @@ class BackwardChunk {
   // scores -> P and dP -> dS of one row, zero where it may not read; bf16 where words are pairs.
   void weights_row(const Stretch& s, int64_t row, float* scores, float* dp) {
     const RowSpan span = row_span<G>(job_, s, row);
-    if (span.whole)
-      weights<false>(span, row, scores, dp);
-    else
-      weights<true>(span, row, scores, dp);
-    clear_outside<G>(span, scores);
-    clear_outside<G>(span, dp);
-  }
-
-  template <bool Masked>
-  void weights(const RowSpan& span, int64_t row, float* scores, float* dp) {
     const float unit = score_factor<G>(job_), lse = lse_[row];
     const F delta = V::splat(delta_[row]);
-    for (int64_t k = span.first; k < span.last; k += V::kLanes) {
-      F p = probability<G>(V::load(scores + k), unit, lse);
-      F ds = p * (V::load(dp + k) - delta);
-      if constexpr (Masked) {
-        const typename V::I mask = readable<V>(k, span.keys.begin, span.keys.end);
-        p = (F)((typename V::I)p & mask);
-        ds = (F)((typename V::I)ds & mask);
-      }
-      if constexpr (G::kPair == 2) {
-        V::store(reinterpret_cast<bf16*>(scores) + k, p);
-        V::store(reinterpret_cast<bf16*>(dp) + k, ds);
-      } else {
-        V::store(scores + k, p);
-        V::store(dp + k, ds);
-      }
-    }
+    for_units<G>(
+        span, [&](int64_t first, auto masked) __attribute__((always_inline)) {
+          MOBA_UNROLL
+          for (int j = 0; j < 2; ++j) {
+            const int64_t k = first + j * V::kLanes;
+            F p = probability<G>(V::load(scores + k), unit, lse);
+            F ds = p * (V::load(dp + k) - delta);
+            if constexpr (decltype(masked)::value) {
+              const typename V::I mask = readable<V>(k, span.keys.begin, span.keys.end);
+              p = (F)((typename V::I)p & mask);
+              ds = (F)((typename V::I)ds & mask);
+            }
+            store_weights<G>(scores, k, p);
+            store_weights<G>(dp, k, ds);
+          }
+        });
+    clear_outside<G>(span, scores);
+    clear_outside<G>(span, dp);
   }
 
   // sums[key] += over rows of the tile weights[row][key] * values[row]; keys are the rows of the register tile here.
@@ -224,7 +230,10 @@ class BackwardChunk {
       }
       for (int64_t d = 0; d < depth_.padded; d += G::kColumns) {
         float* c[kMaxRows];
-        for (int r = 0; r < n; ++r) c[r] = sums + (key + r) * depth_.padded + d;
+        for (int r = 0; r < n; ++r) {
+          c[r] = sums + (key + r) * depth_.padded + d;
+          __builtin_prefetch(c[r] + kMaxRows * depth_.padded, 1, 3);  // of the next keys
+        }
         row_group<G, Start::load>(n, weights + skip * kScoreStride + key - origin, 1, kScoreStride, values + skip * row_stride() + d,
                                   row_stride(), words - skip, c);
       }
@@ -247,6 +256,7 @@ class BackwardChunk {
   Depth<G> depth_;
   int64_t rows_ = 0;
   bool nonfinite_ = false;
+  Prefetch ahead_;
   RowLists lists_;
   float* dq_ = nullptr;       // [rows][Dp]
   float* lse_ = nullptr;      // [rows] log2 units

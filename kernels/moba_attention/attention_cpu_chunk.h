@@ -1,5 +1,7 @@
 // What forward and backward of a chunk share: its rows, their key limits, and the walk over (rows, keys of one panel).
 #pragma once
+#include <type_traits>
+
 #include "kernels/moba_attention/attention_cpu_tiles.h"
 
 namespace moba::kernels::attention_cpu {
@@ -126,6 +128,44 @@ static void visit_stretches(const ChunkJob& job, const RowLists& lists, Visit&& 
   }
 }
 
+// Rows [first row of the list, + count) of a stretch.
+struct Tile {
+  Stretch keys;
+  const int32_t* rows = nullptr;
+  int count = 0;
+};
+
+// Cuts a stretch into tiles of at most kTileRows rows, multiples of kMaxRows but the last.
+template <class F>
+MOBA_INLINE void for_tiles(const Stretch& s, F&& f) {
+  const int64_t tiles = (s.rows + kTileRows - 1) / kTileRows;
+  const int64_t size = round_up((s.rows + tiles - 1) / tiles, kMaxRows);
+  for (int64_t first = 0; first < s.rows; first += size) f(Tile{s, s.list + first, static_cast<int>(smaller(size, s.rows - first))});
+}
+
+// run(tile, next tile or null) for every tile of the chunk, in the order of visit_stretches; after(panel) once every tile up to and
+// including that panel has run (panels may be passed over).
+template <class Run, class After>
+static void visit_tiles(const ChunkJob& job, const RowLists& lists, Run&& run, After&& after) {
+  Tile waiting;
+  int64_t left = -1, told = -1;  // panels left behind by the walk, and those told of
+  auto tell = [&] {
+    if (left > told) after(told = left);
+  };
+  auto proceed = [&](const Tile* next) {
+    if (waiting.count > 0) run(waiting, next);
+    waiting = next ? *next : Tile{};
+    tell();
+  };
+  visit_stretches(
+      job, lists, [&](const Stretch& s) { for_tiles(s, [&](const Tile& tile) { proceed(&tile); }); },
+      [&](int64_t panel) {
+        left = panel;
+        if (waiting.count == 0) tell();
+      });
+  proceed(nullptr);
+}
+
 // The keys of a stretch that row r may read.
 MOBA_INLINE KeyRange stretch_limits(const ChunkJob& job, const Stretch& s, int64_t row) {
   if (!s.limited) return {s.begin, s.end};
@@ -133,10 +173,31 @@ MOBA_INLINE KeyRange stretch_limits(const ChunkJob& job, const Stretch& s, int64
   return {larger(s.begin, l.begin), larger(s.begin, smaller(s.end, l.end))};
 }
 
+// Rows that a later product reads, asked for (into L2) between the register tiles of an earlier one: rows of queries and of sums lie
+// far apart, so the hardware does not foresee them.
+class Prefetch {
+ public:
+  [[gnu::always_inline]] void clear() { next_ = count_ = 0; }
+  [[gnu::always_inline]] void add(const void* row, int64_t bytes) { rows_[count_++] = {static_cast<const char*>(row), bytes}; }
+  [[gnu::always_inline]] void step() {
+    if (next_ == count_) return;
+    const Row row = rows_[next_++];
+    for (int64_t b = 0; b < row.bytes; b += 64) __builtin_prefetch(row.at + b, 0, 2);
+  }
+
+ private:
+  struct Row {
+    const char* at;
+    int64_t bytes;
+  };
+  int next_ = 0, count_ = 0;
+  Row rows_[3 * kTileRows];  // backward: q and dO of the next tile, dQ of this one
+};
+
 // scores[row][key in panel] = rows x [words along D] . packed columns, for the column groups that some row of a row group reads.
 template <class G>
 static void multiply_columns(const ChunkJob& job, const Stretch& s, const int32_t* list, int count, const float* rows, int64_t row_stride,
-                             const float* columns, int64_t words, float* scores) {
+                             const float* columns, int64_t words, float* scores, Prefetch& ahead) {
   const int64_t origin = s.panel * kPanelKeys;
   for (int64_t g = (s.begin - origin) / G::kColumns * G::kColumns; g < s.end - origin; g += G::kColumns) {
     const float* keys = columns + (origin + g) * words;
@@ -145,6 +206,7 @@ static void multiply_columns(const ChunkJob& job, const Stretch& s, const int32_
       float* c[kMaxRows];
       for (int r = 0; r < n; ++r) c[r] = scores + (first + r) * kScoreStride + g;
       row_group<G, Start::zero>(n, rows + first * row_stride, row_stride, 1, keys, G::kColumns, words, c);
+      ahead.step();
     });
   }
 }
@@ -152,7 +214,7 @@ static void multiply_columns(const ChunkJob& job, const Stretch& s, const int32_
 // sums[list[row]] (= * factor) += weights[row][key in panel] . packed rows of the panel.
 template <class G, Start S>
 static void multiply_rows(const ChunkJob& job, const Stretch& s, const int32_t* list, int count, const float* weights,
-                          const float* panel_rows, int64_t padded, float* sums, const float* factor) {
+                          const float* panel_rows, int64_t padded, float* sums, const float* factor, Prefetch& ahead) {
   const int64_t origin = s.panel * kPanelKeys;
   const int64_t group_words = padded_panel_keys<G>(job.packed.keys, s.panel) / G::kPair * G::kColumns;
   for (int64_t d = 0; d < padded; d += G::kColumns, panel_rows += group_words) {
@@ -162,8 +224,11 @@ static void multiply_rows(const ChunkJob& job, const Stretch& s, const int32_t* 
       const int64_t from = begin / G::kPair, to = (end + G::kPair - 1) / G::kPair;
       float* c[kMaxRows];
       for (int r = 0; r < n; ++r) c[r] = sums + list[first + r] * padded + d;
+      for (int64_t r = first + n; r < smaller(first + n + kMaxRows, count); ++r)  // of the next row group
+        __builtin_prefetch(sums + list[r] * padded + d, 1, 3);
       row_group<G, S>(n, weights + first * kScoreStride + from, kScoreStride, 1, panel_rows + from * G::kColumns, G::kColumns, to - from, c,
                       factor + first);
+      ahead.step();
     });
   }
 }
@@ -173,14 +238,6 @@ template <class V>
 MOBA_INLINE typename V::I readable(int64_t k, int64_t begin, int64_t end) {
   const typename V::I key = V::iota() + static_cast<int>(k);
   return (typename V::I)(key >= static_cast<int>(begin)) & (typename V::I)(key < static_cast<int>(end));
-}
-
-// Cuts a stretch into tiles of at most kTileRows rows, multiples of kMaxRows but the last.
-template <class F>
-MOBA_INLINE void for_tiles(int64_t rows, F&& f) {
-  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
-  const int64_t size = round_up((rows + tiles - 1) / tiles, kMaxRows);
-  for (int64_t first = 0; first < rows; first += size) f(first, static_cast<int>(smaller(size, rows - first)));
 }
 
 // C[one row] += A[keys begin .. end) * B rows of a panel, touching no other key: NaN elsewhere in the panel stays there. With
@@ -208,7 +265,6 @@ static void exact_product(const float* a, int64_t begin, int64_t end, const floa
 struct RowSpan {
   int64_t from, to, first, last;
   KeyRange keys;
-  bool whole;  // nothing to mask
 };
 template <class G>
 MOBA_INLINE RowSpan row_span(const ChunkJob& job, const Stretch& s, int64_t row) {
@@ -217,19 +273,33 @@ MOBA_INLINE RowSpan row_span(const ChunkJob& job, const Stretch& s, int64_t row)
   const KeyRange limits = stretch_limits(job, s, row), keys{limits.begin - origin, limits.end - origin};
   const int64_t from = (s.begin - origin) / G::kColumns * G::kColumns, to = round_up(s.end - origin, G::kColumns);
   const int64_t first = keys.begin / kUnit * kUnit, last = round_up(keys.end, kUnit);
-  return {from, to, first, last, keys, keys.begin == first && keys.end == last};
+  return {from, to, first, last, keys};
+}
+
+// f(k, masked) for every pair of vectors of the span from key k on; only pairs at its ends may hold keys to mask.
+template <class G, class F>
+MOBA_INLINE void for_units(const RowSpan& span, F&& f) {
+  constexpr int64_t kUnit = 2 * G::V::kLanes;
+  int64_t k = span.first;
+  const int64_t inner = round_up(span.keys.begin, kUnit), tail = span.keys.end / kUnit * kUnit;
+  if (k < inner) f(k, std::true_type()), k += kUnit;
+  for (; k < tail; k += kUnit) f(k, std::false_type());
+  if (k < span.last) f(k, std::true_type());
+}
+// Weights of the keys from k on, as the words that products read.
+template <class G>
+MOBA_INLINE void store_weights(float* weights, int64_t k, typename G::V::F x) {
+  if constexpr (G::kPair == 2)
+    G::V::store(reinterpret_cast<bf16*>(weights) + k, x);
+  else
+    G::V::store(weights + k, x);
 }
 // Weight zero for the keys outside [first, last).
 template <class G>
 MOBA_INLINE void clear_outside(const RowSpan& span, float* weights) {
   using V = typename G::V;
   auto clear = [&](int64_t k, int64_t end) __attribute__((always_inline)) {
-    for (; k < end; k += V::kLanes) {
-      if constexpr (G::kPair == 2)
-        V::store(reinterpret_cast<bf16*>(weights) + k, V::zero());
-      else
-        V::store(weights + k, V::zero());
-    }
+    for (; k < end; k += V::kLanes) store_weights<G>(weights, k, V::zero());
   };
   clear(span.from, span.first);
   clear(span.last, span.to);

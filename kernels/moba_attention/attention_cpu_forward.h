@@ -9,6 +9,7 @@
 namespace moba::kernels::attention_cpu {
 
 constexpr float kEmptyMax = -1e30f;  // finite: a row without keys yet keeps factor 2^0 = 1
+constexpr float kNone = -__builtin_inff();
 
 template <class G, class E>
 class ForwardChunk {
@@ -33,9 +34,8 @@ class ForwardChunk {
     build_lists(job_, rows_, lists_);
     for (int64_t i = 0; i < rows_ * depth_.padded; i += V::kLanes) V::store(sums_ + i, V::zero());
     for (int64_t r = 0; r < rows_; ++r) max_[r] = kEmptyMax, total_[r] = 0;
-    visit_stretches(
-        job_, lists_, [this](const Stretch& s) { for_tiles(s.rows, [&](int64_t first, int count) { tile(s, s.list + first, count); }); },
-        [](int64_t) {});
+    visit_tiles(
+        job_, lists_, [this](const Tile& t, const Tile* next) { tile(t, next); }, [](int64_t) {});
     finish();
   }
 
@@ -53,66 +53,82 @@ class ForwardChunk {
     scores_ = arena.take<float>(kTileRows * kScoreStride);
   }
 
-  void tile(const Stretch& s, const int32_t* rows, int count) {
+  void tile(const Tile& t, const Tile* next) {
+    const auto& [s, rows, count] = t;
     const E* q = static_cast<const E*>(job_.q);
+    prefetch(t, next);
     for (int i = 0; i < count; ++i)
       gather_row<G>(q + row_offset(job_, rows[i]), depth_, query_factor<G>(job_), queries_ + i * depth_.words);
-    multiply_columns<G>(job_, s, rows, count, queries_, depth_.words, job_.packed.k_columns, depth_.words, scores_);
-    float factor[kTileRows];
-    for (int i = 0; i < count; ++i) factor[i] = softmax_row(s, rows[i], scores_ + i * kScoreStride);
+    multiply_columns<G>(job_, s, rows, count, queries_, depth_.words, job_.packed.k_columns, depth_.words, scores_, ahead_);
+    float factor[kTileRows] = {};
+    softmax(s, rows, count, factor);
     const bool cut_pairs = G::kPair == 2 && ((s.begin | s.end) & 1);
     if (job_.packed.nonfinite[s.panel] && (s.limited || cut_pairs)) {
       for (int i = 0; i < count; ++i) exact_row(s, rows[i], scores_ + i * kScoreStride, factor[i]);
     } else {
-      multiply_rows<G, Start::scale>(job_, s, rows, count, scores_, values(s), depth_.padded, sums_, factor);
+      multiply_rows<G, Start::scale>(job_, s, rows, count, scores_, values(s), depth_.padded, sums_, factor, ahead_);
     }
   }
 
-  // Scores of a row become P (in place; bf16 pairs where words are pairs). Returns the factor of the row's earlier sums.
-  float softmax_row(const Stretch& s, int64_t row, float* scores) {
-    const RowSpan span = row_span<G>(job_, s, row);
-    const float factor = span.whole ? softmax_keys<false>(span, row, scores) : softmax_keys<true>(span, row, scores);
-    clear_outside<G>(span, scores);
-    return factor;
+  // Output rows of this tile, queries of the next one.
+  void prefetch(const Tile& t, const Tile* next) {
+    ahead_.clear();
+    for (int i = 0; i < t.count; ++i) ahead_.add(sums_ + t.rows[i] * depth_.padded, depth_.padded * int64_t{sizeof(float)});
+    if (!next) return;
+    for (int i = 0; i < next->count; ++i)
+      ahead_.add(static_cast<const E*>(job_.q) + row_offset(job_, next->rows[i]), depth_.d * int64_t{sizeof(E)});
+  }
+
+  // Scores of the tile become P (in place; bf16 pairs where words are pairs); factor: of each row's earlier sums.
+  void softmax(const Stretch& s, const int32_t* rows, int count, float* factor) {
+    for (int i = 0; i < count; ++i) {  // all maxima first: a row's exponentials need not wait for its reduction then
+      const RowSpan span = row_span<G>(job_, s, rows[i]);
+      const float largest = largest_score(span, scores_ + i * kScoreStride), old_max = max_[rows[i]];
+      max_[rows[i]] = largest > old_max ? largest : old_max;
+      factor[i] = old_max - max_[rows[i]];
+    }
+    for (int i = 0; i < count; i += V::kLanes) V::store(factor + i, V::exp2(V::load(factor + i)));
+    for (int i = 0; i < count; ++i) {
+      const RowSpan span = row_span<G>(job_, s, rows[i]);
+      float* scores = scores_ + i * kScoreStride;
+      float& total = total_[rows[i]];
+      total = total * factor[i] + exponentials(span, max_[rows[i]], scores);
+      clear_outside<G>(span, scores);
+    }
+  }
+
+  float largest_score(const RowSpan& span, const float* scores) const {
+    F best[2] = {V::splat(kNone), V::splat(kNone)};
+    for_units<G>(
+        span, [&](int64_t k, auto masked) __attribute__((always_inline)) {
+          MOBA_UNROLL
+          for (int j = 0; j < 2; ++j) best[j] = V::max(score<decltype(masked)::value>(span, scores, k + j * V::kLanes), best[j]);
+        });
+    return V::reduce_max(V::max(best[0], best[1])) * score_factor<G>(job_);
+  }
+
+  // Returns the sum of the row's P.
+  float exponentials(const RowSpan& span, float shift, float* scores) const {
+    const float unit = score_factor<G>(job_);
+    F total[2] = {V::zero(), V::zero()};
+    for_units<G>(
+        span, [&](int64_t first, auto masked) __attribute__((always_inline)) {
+          MOBA_UNROLL
+          for (int j = 0; j < 2; ++j) {
+            const int64_t k = first + j * V::kLanes;
+            F p = probability<G>(score<decltype(masked)::value>(span, scores, k), unit, shift);
+            if constexpr (decltype(masked)::value) p = (F)((typename V::I)p & readable<V>(k, span.keys.begin, span.keys.end));
+            total[j] = total[j] + p;
+            store_weights<G>(scores, k, p);
+          }
+        });
+    return V::sum(total[0] + total[1]);
   }
 
   template <bool Masked>
-  float softmax_keys(const RowSpan& span, int64_t row, float* scores) {
-    constexpr int kLanes = V::kLanes;
-    constexpr float kNone = -__builtin_inff();
-    auto load = [&](int64_t k) __attribute__((always_inline)) {
-      const F x = V::load(scores + k);
-      if constexpr (Masked)
-        return V::select(readable<V>(k, span.keys.begin, span.keys.end), x, V::splat(kNone));
-      else
-        return x;
-    };
-    F best[2] = {V::splat(kNone), V::splat(kNone)};
-    for (int64_t k = span.first; k < span.last; k += 2 * kLanes) {
-      best[0] = V::max(load(k), best[0]);
-      best[1] = V::max(load(k + kLanes), best[1]);
-    }
-    const float unit = score_factor<G>(job_);
-    const float panel_max = V::reduce_max(V::max(best[0], best[1])) * unit;
-    const float old_max = max_[row], new_max = panel_max > old_max ? panel_max : old_max;
-    max_[row] = new_max;
-    F total[2] = {V::zero(), V::zero()};
-    for (int64_t k = span.first; k < span.last; k += 2 * kLanes) {
-      MOBA_UNROLL
-      for (int j = 0; j < 2; ++j) {
-        F p = probability<G>(load(k + j * kLanes), unit, new_max);
-        if constexpr (Masked) p = (F)((typename V::I)p & readable<V>(k + j * kLanes, span.keys.begin, span.keys.end));
-        total[j] = total[j] + p;
-        if constexpr (G::kPair == 2)
-          V::store(reinterpret_cast<bf16*>(scores) + k + j * kLanes, p);
-        else
-          V::store(scores + k + j * kLanes, p);
-      }
-    }
-    float factor[kLanes];
-    V::store(factor, V::exp2(V::splat(old_max - new_max)));
-    total_[row] = total_[row] * factor[0] + V::sum(total[0] + total[1]);
-    return factor[0];
+  static F score(const RowSpan& span, const float* scores, int64_t k) {
+    const F x = V::load(scores + k);
+    return Masked ? V::select(readable<V>(k, span.keys.begin, span.keys.end), x, V::splat(kNone)) : x;
   }
 
   const float* values(const Stretch& s) const { return job_.packed.v_rows + s.panel * kPanelKeys / G::kPair * depth_.padded; }
@@ -143,6 +159,7 @@ class ForwardChunk {
   ChunkJob job_;
   Depth<G> depth_;
   int64_t rows_ = 0;
+  Prefetch ahead_;
   RowLists lists_;
   float* sums_ = nullptr;     // [rows][Dp] O before division
   float* max_ = nullptr;      // [rows] m

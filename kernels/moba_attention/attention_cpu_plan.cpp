@@ -12,7 +12,7 @@
 namespace moba::kernels::attention_cpu {
 namespace {
 
-constexpr int64_t kChunkRows = 2048;  // O rows of a chunk: 1 MiB at D 128
+constexpr int64_t kChunkRows = 4096;  // O rows of a chunk: 2 MiB at D 128
 constexpr int64_t kMinChunkQueries = 512;
 constexpr int64_t kChunksOfShort = 8;   // a sequence too short for full chunks is cut into about this many
 constexpr int64_t kUnitsPerThread = 2;  // (sequence, kv head) worked on at a time: chunks of one wait for each other in backward

@@ -18,7 +18,7 @@ struct Fp32Geometry {
   static constexpr int kVectors = Vectors, kColumns = Vectors * V::kLanes, kPair = 1;
   MOBA_INLINE typename V::F broadcast(const float* a) { return V::splat(*a); }
   MOBA_INLINE typename V::F mac(typename V::F c, typename V::F a, typename V::F b) { return V::fma(a, b, c); }
-  MOBA_INLINE typename V::F exp2(typename V::F y) { return V::exp2(y); }
+  MOBA_INLINE typename V::F exp2(typename V::F y) { return V::exp2_to_127(y); }
 };
 
 // Words of two bf16: c += a.hi * b.hi, then c += a.lo * b.lo, the order of vdpbf16ps; in plain vectors where that is missing.
@@ -53,6 +53,7 @@ template <class G, int R, Start S>
 [[gnu::noinline]] static void register_tile(const float* a, int64_t lda, int64_t step, const float* b, int64_t ldb, int64_t k_count,
                                             float* const* c, const float* factor) {
   using V = typename G::V;
+  if (k_count <= 0) __builtin_unreachable();  // else accumulators are kept twice, for the loop and for what follows it
   typename V::F acc[R][G::kVectors];
   MOBA_UNROLL
   for (int r = 0; r < R; ++r) {
@@ -82,10 +83,11 @@ template <class G, int R, Start S>
   }
 }
 
-// One register tile of `rows` <= kMaxRows rows.
+// One register tile of `rows` <= kMaxRows rows; nothing where there is nothing to sum (rows without keys have factor 1).
 template <class G, Start S>
 MOBA_INLINE void row_group(int rows, const float* a, int64_t lda, int64_t step, const float* b, int64_t ldb, int64_t k_count,
                            float* const* c, const float* factor = nullptr) {
+  if (k_count == 0) return;
   switch (rows) {
     case 6: return register_tile<G, 6, S>(a, lda, step, b, ldb, k_count, c, factor);
     case 5: return register_tile<G, 5, S>(a, lda, step, b, ldb, k_count, c, factor);

@@ -71,7 +71,7 @@ int64_t attention_workspace_bytes(const AttentionArgs& args, bool backward);
 
 // A workspace up to this size stays with the calling thread for its next call: fresh pages are cleared by the system, which takes
 // longer than packing short sequences into them.
-constexpr int64_t kAttentionWorkspaceKept = int64_t{64} << 20;
+constexpr int64_t kAttentionWorkspaceKept = int64_t{256} << 20;
 
 // Exact number of unmasked (query, key) pairs over all heads: useful FLOPs are 4*D (forward) and 10*D (backward) per pair.
 int64_t attention_pairs(const AttentionArgs& args);
