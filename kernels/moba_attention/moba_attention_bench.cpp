@@ -198,8 +198,8 @@ struct Timing {
 
 constexpr int64_t kSampleChunk = 1024;  // queries
 
-// Times full attention; where that would take longer than the budget only the last queries, in two sizes: the difference is the
-// cost per pair, the rest (packing the keys) is paid once.
+// Times full attention; where that would take longer than the budget only its last queries, and one query alone: the difference is the
+// cost of their pairs, the rest (packing the keys) is paid once.
 template <class T>
 Timing time_full(Problem<T>& problem, int64_t seq, bool backward, double gflops, int runs, double budget, const Config& c) {
   auto pairs = [&](int64_t queries) {
@@ -217,15 +217,14 @@ Timing time_full(Problem<T>& problem, int64_t seq, bool backward, double gflops,
   if (pairs(seq) * seconds_per_pair < budget || seq <= 4 * kSampleChunk) return {median_ms([&] { run(seq); }, runs, budget), ""};
   int64_t chunks = 2;
   while (4 * chunks * kSampleChunk < seq && pairs(2 * chunks * kSampleChunk) * seconds_per_pair < budget / 3) chunks *= 2;
-  const int64_t large = chunks * kSampleChunk, small = large / 2;
-  double small_ms = 1e30, large_ms = 1e30;  // best of two: a disturbance would count many times
+  const int64_t sample = chunks * kSampleChunk;
+  double once_ms = 1e30, sample_ms = 1e30;  // best of two: a disturbance would count many times
   for (int i = 0; i < 2; ++i) {
-    small_ms = std::min(small_ms, median_ms([&] { run(small); }, 1, 0));
-    large_ms = std::min(large_ms, median_ms([&] { run(large); }, 1, 0));
+    once_ms = std::min(once_ms, median_ms([&] { run(1); }, 1, 0));
+    sample_ms = std::min(sample_ms, median_ms([&] { run(sample); }, 1, 0));
   }
-  const double slope = (large_ms - small_ms) / (pairs(large) - pairs(small)), mean = large_ms / pairs(large);
-  const double ms_per_pair = slope > 0 ? std::min(slope, mean) : mean;
-  return {large_ms + ms_per_pair * (pairs(seq) - pairs(large)),
+  const double ms_per_pair = (sample_ms - std::min(once_ms, sample_ms)) / (pairs(sample) - pairs(1));
+  return {sample_ms + ms_per_pair * (pairs(seq) - pairs(sample)),
           fmt::format("extrapolated from {} of {} chunks", chunks, seq / kSampleChunk)};
 }
 
