@@ -128,7 +128,7 @@ static void visit_stretches(const ChunkJob& job, const RowLists& lists, Visit&& 
   }
 }
 
-// Rows [first row of the list, + count) of a stretch.
+// `count` rows of a stretch, rows[0] on: what is multiplied at a time.
 struct Tile {
   Stretch keys;
   const int32_t* rows = nullptr;
